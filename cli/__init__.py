@@ -1,0 +1,1 @@
+"""The command line: typer and rich live here, results come from xadapt."""

@@ -1,0 +1,68 @@
+"""The `xadapt` command: its commands, and the one place where errors become messages and exit codes."""
+
+import os
+import sys
+
+import typer
+
+from xadapt.errors import UserError
+from xadapt_cli import catalogue, study, train
+
+EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="xadapt",
+    help="Train XLM-R on an English intermediate task, then a target, and evaluate zero-shot on XTREME's languages.",
+    epilog="A first look without any download: xadapt run configs/demo.yaml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_LOOK, _TRAIN, _STUDY = "Look", "Train and evaluate", "Studies"
+app.add_typer(catalogue.tasks_app, name="tasks", rich_help_panel=_LOOK)
+app.command("languages", rich_help_panel=_LOOK)(catalogue.languages)
+app.command("train-intermediate", rich_help_panel=_TRAIN)(train.train_intermediate)
+app.command("train-target", rich_help_panel=_TRAIN)(train.train_target)
+app.command("evaluate", rich_help_panel=_TRAIN)(train.evaluate)
+app.command("plan", rich_help_panel=_STUDY)(study.plan)
+app.command("run", rich_help_panel=_STUDY)(study.run)
+app.command("compare", rich_help_panel=_STUDY)(study.compare)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from xadapt import __version__
+
+        typer.echo(f"xadapt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command; a UserError becomes its message and exit code 2, never a traceback."""
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error), EXIT_USER)
+    except KeyboardInterrupt:
+        _fail("interrupted; finished stages are kept, the same command goes on from there", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        _fail(str(error), EXIT_FAILED)
+
+
+def _fail(message: str, code: int) -> None:
+    from xadapt.analysis.scorecard import visible
+
+    typer.echo(f"error: {visible(message)}", err=True)
+    sys.exit(code)

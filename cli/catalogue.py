@@ -1,0 +1,107 @@
+"""`xadapt tasks` and `xadapt languages`: what there is to train and evaluate."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from xadapt.languages import LANGUAGES, Language
+from xadapt.tasks import TASKS, Task, get_task
+
+tasks_app = typer.Typer(help="List the tasks, or show one.", invoke_without_command=True)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@tasks_app.callback(invoke_without_command=True)
+def tasks(context: typer.Context, as_json: Json = False) -> None:
+    """List intermediate and target tasks with their sources."""
+    if context.invoked_subcommand:
+        return
+    if as_json:
+        typer.echo(json.dumps([_task_record(task) for task in TASKS.values()], indent=1))
+        return
+    from rich.table import Table
+
+    table = Table("task", "role", "format", "languages", "metrics", "hub data set", "revision", box=None)
+    for task in TASKS.values():
+        hub, revision = task.hub, (task.hub.revision or "not pinned: main")[:16]
+        count = str(len(task.languages))
+        table.add_row(task.name, task.role, task.format, count, ", ".join(task.metrics), hub.dataset, revision)
+    _print(table)
+    typer.echo("\nxadapt tasks show TASK tells more; xadapt train-intermediate --task mnli trains one.")
+
+
+@tasks_app.command("show")
+def show(name: Annotated[str, typer.Argument(help="The task's name.", metavar="TASK")], as_json: Json = False) -> None:
+    """Show one task: data, labels, languages, starting numbers, notes."""
+    task = get_task(name, place="TASK")
+    if as_json:
+        typer.echo(json.dumps(_task_record(task), indent=1))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in _facts(task):
+        table.add_row(key, value)
+    _print(table)
+
+
+def languages(as_json: Json = False) -> None:
+    """List the forty languages with family, branch, script and the tasks that have them."""
+    if as_json:
+        typer.echo(json.dumps([_language_record(language) for language in LANGUAGES.values()], indent=1))
+        return
+    from rich.table import Table
+
+    table = Table("code", "language", "ISO 639-3", "family", "branch", "script", "in pre-training", "tasks", box=None)
+    for language in LANGUAGES.values():
+        seen = "yes" if language.seen_in_pretraining else "no"
+        record = _language_record(language)
+        table.add_row(
+            language.code, language.name, language.iso3, language.family, language.branch or "-", language.script, seen,
+            ", ".join(record["tasks"]),
+        )  # fmt: skip
+    _print(table)
+
+
+def _facts(task: Task) -> list[tuple[str, str]]:
+    numbers = [
+        f"{regime}: learning_rate {o.learning_rate:g}, {o.num_train_epochs} epochs, batch {o.per_device_train_batch_size}"
+        for regime, o in task.optimisation.items()
+    ]
+    facts = [
+        ("task", f"{task.name} (version {task.version}), {task.role}, {task.format}"),
+        ("what", task.description),
+        ("languages", f"{len(task.languages)}: {' '.join(task.languages)}"),
+        ("trains on", f"{task.train_task}, English" if task.trains else "nothing"),
+        ("labels", ", ".join(task.labels) or "-"),
+        ("metrics", ", ".join(task.metrics)),
+        ("hub", f"{task.hub.dataset}, config {task.hub.config}, revision {task.hub.revision or 'not pinned: main'}"),
+        ("mirror", f"{task.mirror}/<split>.parquet"),
+        ("columns", ", ".join(f"{field} = {column}" for field, column in task.columns.items())),
+        ("licence", task.hub.licence),
+        ("max_seq_length", str(task.max_seq_length)),
+    ]
+    facts += [("start from", line) for line in numbers]
+    return [*facts, *(("note", note) for note in task.notes), ("cite", task.citation)]
+
+
+def _task_record(task: Task) -> dict[str, Any]:
+    return task.model_dump(mode="json")
+
+
+def _language_record(language: Language) -> dict[str, Any]:
+    having = [task.name for task in TASKS.values() if language.code in task.languages]
+    return {
+        "code": language.code, "name": language.name, "iso3": language.iso3, "family": language.family,
+        "branch": language.branch, "script": language.script, "seen_in_pretraining": language.seen_in_pretraining,
+        "tasks": having,
+    }  # fmt: skip
+
+
+def _print(renderable: object) -> None:
+    from xadapt_cli.console import stdout_console
+
+    stdout_console().print(renderable)

@@ -1,0 +1,135 @@
+"""The options that several commands share, each declared once; training options carry Hugging Face's names."""
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+_MODEL, _DATA, _TRAINING, _RUN = "Model", "Data", "Training", "Running"
+
+Task = Annotated[str, typer.Option(help="The task; `xadapt tasks` lists them.", rich_help_panel=_DATA)]
+Regime = Annotated[str, typer.Option(help="What trains: adapter or full.", rich_help_panel=_MODEL)]
+Backbone = Annotated[
+    str,
+    typer.Option(help="A hub id, an XLM-R folder, or 'embedded'.", rich_help_panel=_MODEL, envvar="XADAPT_BACKBONE"),
+]
+AdapterConfig = Annotated[
+    str | None,
+    typer.Option(help="seq_bn (Pfeiffer) or double_seq_bn (Houlsby); default seq_bn.", rich_help_panel=_MODEL),
+]
+ReductionFactor = Annotated[
+    float | None, typer.Option(help="Hidden size over bottleneck size; default 16.", rich_help_panel=_MODEL)
+]
+NonLinearity = Annotated[
+    str | None, typer.Option(help="relu, gelu, swish or tanh; default relu.", rich_help_panel=_MODEL)
+]
+Composition = Annotated[
+    str | None,
+    typer.Option(
+        help="How the intermediate task enters: none, continue or stack. Default: none without --intermediate, with "
+        "it stack for adapters and continue for full.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Intermediate = Annotated[
+    str | None, typer.Option(help="The intermediate task behind the target.", rich_help_panel=_MODEL)
+]
+Data = Annotated[
+    str, typer.Option(help="'hub', a mirror folder, or 'embedded'.", rich_help_panel=_DATA, envvar="XADAPT_DATA")
+]
+MaxTrainSamples = Annotated[int | None, typer.Option(help="Train on the first N rows.", rich_help_panel=_DATA)]
+MaxEvalSamples = Annotated[
+    int | None, typer.Option(help="Select on the first N English dev rows.", rich_help_panel=_DATA)
+]
+MaxPredictSamples = Annotated[
+    int | None, typer.Option(help="Evaluate on the first N test rows of each language.", rich_help_panel=_DATA)
+]
+Languages = Annotated[
+    str | None, typer.Option(help="Evaluate on these only: codes joined by commas.", rich_help_panel=_DATA)
+]
+RetrievalLayer = Annotated[
+    int | None,
+    typer.Option(help="Hidden state that retrieval pools, 0 = embeddings; default as XTREME.", rich_help_panel=_MODEL),
+]
+LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate.", rich_help_panel=_TRAINING)]
+NumTrainEpochs = Annotated[float | None, typer.Option(help="Epochs.", rich_help_panel=_TRAINING)]
+MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps; overrides epochs.", rich_help_panel=_TRAINING)]
+BatchSize = Annotated[
+    int | None,
+    typer.Option("--per-device-train-batch-size", help="Examples a step and accumulation.", rich_help_panel=_TRAINING),
+]
+Accumulation = Annotated[
+    int | None,
+    typer.Option("--gradient-accumulation-steps", help="Batches added up for one step.", rich_help_panel=_TRAINING),
+]
+WarmupRatio = Annotated[float | None, typer.Option(help="Share of steps with rising rate.", rich_help_panel=_TRAINING)]
+WeightDecay = Annotated[
+    float | None, typer.Option(help="AdamW's decay, not on biases and LayerNorm.", rich_help_panel=_TRAINING)
+]
+AdamEpsilon = Annotated[float | None, typer.Option(help="AdamW's epsilon.", rich_help_panel=_TRAINING)]
+MaxGradNorm = Annotated[
+    float | None, typer.Option(help="Clip gradients to this norm; 0: never.", rich_help_panel=_TRAINING)
+]
+MaxSeqLength = Annotated[int | None, typer.Option(help="Tokens a row may have.", rich_help_panel=_TRAINING)]
+EvalSteps = Annotated[
+    int | None, typer.Option(help="Select every N steps too, not only after epochs.", rich_help_panel=_TRAINING)
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="auto, float32 or bfloat16; auto is bfloat16 where supported.", rich_help_panel=_TRAINING),
+]
+Seed = Annotated[int, typer.Option(help="Seed of weights, order and dropout.", rich_help_panel=_TRAINING)]
+Store = Annotated[
+    str, typer.Option(help="Where results are kept and found again.", rich_help_panel=_RUN, envvar="XADAPT_STORE")
+]
+
+# name -> (annotation, default), in the order of --help; `takes` gives them to a command
+SHARED: dict[str, tuple[object, object]] = {
+    "task": (Task, inspect.Parameter.empty),
+    "regime": (Regime, "adapter"),
+    "backbone": (Backbone, "xlm-roberta-base"),
+    "adapter_config": (AdapterConfig, None),
+    "reduction_factor": (ReductionFactor, None),
+    "non_linearity": (NonLinearity, None),
+    "data": (Data, "hub"),
+    "max_train_samples": (MaxTrainSamples, None),
+    "max_eval_samples": (MaxEvalSamples, None),
+    "learning_rate": (LearningRate, None),
+    "num_train_epochs": (NumTrainEpochs, None),
+    "max_steps": (MaxSteps, None),
+    "per_device_train_batch_size": (BatchSize, None),
+    "gradient_accumulation_steps": (Accumulation, None),
+    "warmup_ratio": (WarmupRatio, None),
+    "weight_decay": (WeightDecay, None),
+    "adam_epsilon": (AdamEpsilon, None),
+    "max_grad_norm": (MaxGradNorm, None),
+    "max_seq_length": (MaxSeqLength, None),
+    "eval_steps": (EvalSteps, None),
+    "dtype": (Dtype, None),
+    "seed": (Seed, 0),
+    "store": (Store, "runs"),
+}
+TARGET: dict[str, tuple[object, object]] = {"composition": (Composition, None), "intermediate": (Intermediate, None)}
+EVALUATION: dict[str, tuple[object, object]] = {
+    "languages": (Languages, None),
+    "max_predict_samples": (MaxPredictSamples, None),
+    "retrieval_layer": (RetrievalLayer, None),
+}
+
+
+def takes(*groups: dict[str, tuple[object, object]]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of some groups; it receives them as keyword arguments."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters = [
+            inspect.Parameter(name, keyword, annotation=annotation, default=default)
+            for group in groups
+            for name, (annotation, default) in group.items()
+        ]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return command
+
+    return decorate

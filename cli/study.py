@@ -1,0 +1,191 @@
+"""`run`, `plan` and `compare`: whole recipes, through the store."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xadapt_cli.options import Store
+
+if TYPE_CHECKING:
+    from xadapt.analysis.scorecard import Scorecard
+    from xadapt.study.executors import Outcome
+    from xadapt.study.plan import Plan, Stage
+    from xadapt.study.recipe import Recipe
+
+RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file; those of configs/ by name, too.")]
+Backbone = Annotated[str | None, typer.Option(help="Instead of the recipe's: hub id, folder or 'embedded'.")]
+Data = Annotated[str | None, typer.Option(help="Instead of the recipe's: 'hub', a mirror folder or 'embedded'.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, as training.max_steps=10.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+_EMBEDDED_BACKBONE = (
+    "The embedded encoder was trained contrastively for retrieval: its tatoeba scores start far above raw XLM-R's."
+)
+_EMBEDDED_DATA = "The embedded suite is synthetic, for demonstration and tests: its scores are not XTREME's."
+
+
+def run(
+    recipe: RecipeFile, store: Store = "runs", backbone: Backbone = None, data: Data = None,
+    overrides: Set = None,
+) -> None:  # fmt: skip
+    """Run a recipe: train and evaluate what the store does not have, then print, draw and export the comparison."""
+    loaded = _load(recipe, backbone, data, overrides)
+    run_recipe(loaded, store, evaluate=True)
+    if not loaded.targets:
+        return
+    scorecard = show_scores(store, [loaded.name])
+    folder = Path(store) / "reports" / loaded.name
+    _write(scorecard, loaded, folder)
+    typer.echo(f"scores: {folder / 'scores.csv'}, {folder / 'scores.parquet'}")
+    typer.echo(f"report: {folder / 'report.html'}")
+    again = f" --store {store}" if store != "runs" else ""
+    typer.echo(
+        f"next: xadapt compare{again}, or another --set, as: xadapt run {recipe}{again} --set seed=1 --set name={loaded.name}-1"
+    )
+
+
+def plan(
+    recipe: RecipeFile, store: Store = "runs", backbone: Backbone = None, data: Data = None,
+    overrides: Set = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Show what a recipe would do: its stages, which are cached, how many examples each passes through the encoder."""
+    from xadapt.study.plan import make_plan
+    from xadapt.study.store import Store as Results
+
+    made, results = make_plan(_load(recipe, backbone, data, overrides)), Results(store)
+    records = [_stage_record(stage, cached=results.find(stage) is not None) for stage in made.stages]
+    if as_json:
+        typer.echo(json.dumps({"stages": records, "notes": made.notes}, indent=1))
+        return
+    _print_plan(made, records)
+
+
+def compare(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help="Studies by name; all without.")] = None,
+    store: Store = "runs", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Print the comparison of finished studies again, from the store."""
+    if as_json:
+        scores = _scorecard(store, names or []).scores
+        typer.echo(json.dumps([score.model_dump() for score in scores], indent=1))
+        return
+    show_scores(store, names or [])
+
+
+def run_recipe(recipe: "Recipe", store: str, *, evaluate: bool) -> "list[Outcome]":
+    """Plan and run a recipe with progress on stderr; leaves with exit code 1 or 2 if a stage failed."""
+    from xadapt.study.plan import make_plan
+    from xadapt.study.store import Store as Results
+
+    made = make_plan(recipe, evaluate=evaluate)
+    from xadapt_cli.console import quiet_libraries, stderr_console
+    from xadapt_cli.progress import ConsoleReporter
+
+    console = stderr_console()
+    for note in made.notes:
+        console.print(f"note: {note}", markup=False)
+    quiet_libraries()
+    from xadapt.study.collect import study_of
+    from xadapt.study.executors import run_plan
+
+    results = Results(store)
+    if evaluate:
+        results.write_study(recipe.name, study_of(recipe, made))
+    outcomes = run_plan(made, results, ConsoleReporter(console))
+    _end(outcomes)
+    return outcomes
+
+
+def show_scores(store: str, names: Sequence[str]) -> "Scorecard":
+    """Print the tables of some studies, or of all."""
+    from xadapt_cli.console import stdout_console
+    from xadapt_cli.tables import render_scorecard
+
+    scorecard = _scorecard(store, names)
+    render_scorecard(scorecard, stdout_console())
+    return scorecard
+
+
+def _load(recipe: str, backbone: str | None, data: str | None, overrides: Sequence[str] | None) -> "Recipe":
+    from xadapt.study.recipe_file import load_recipe
+
+    return load_recipe(recipe, overrides=overrides or (), options={"backbone": backbone, "data": data})
+
+
+def _end(outcomes: "Sequence[Outcome]") -> None:
+    from xadapt.errors import UserError
+
+    counts = Counter[str](outcome.status for outcome in outcomes)
+    order = ("succeeded", "cached", "failed", "not run")
+    typer.echo(", ".join(f"{counts[status]} {status}" for status in order if counts[status]), err=True)
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if errors:
+        raise typer.Exit(2 if all(isinstance(error, UserError) for error in errors) else 1)
+
+
+def _scorecard(store: str, names: Sequence[str]) -> "Scorecard":
+    from xadapt.analysis.scorecard import Scorecard
+    from xadapt.errors import UserError, unknown
+    from xadapt.study.collect import collect_scores
+    from xadapt.study.store import Store as Results
+
+    results = Results(store)
+    studies = results.studies()
+    for name in names:
+        if name not in studies:
+            raise unknown("study", name, studies, place=f"the store '{store}'")
+    scores = collect_scores(results, [studies[name] for name in names or studies])
+    if not scores:
+        raise UserError(f"the store '{store}' has no finished evaluation; try `xadapt run configs/demo.yaml`")
+    return Scorecard(scores)
+
+
+def _write(scorecard: "Scorecard", recipe: "Recipe", folder: Path) -> None:
+    from xadapt import __version__
+    from xadapt.analysis.report import write_report
+
+    scorecard.write_csv(folder / "scores.csv")
+    scorecard.write_parquet(folder / "scores.parquet")
+    notes = [
+        text
+        for name, text in ((recipe.backbone, _EMBEDDED_BACKBONE), (recipe.data, _EMBEDDED_DATA))
+        if name == "embedded"
+    ]
+    provenance = {
+        "xadapt": __version__, "recipe": recipe.name, "backbone": recipe.backbone, "data": recipe.data,
+        "seed": str(recipe.seed), "setting": scorecard.settings()[0],
+    }  # fmt: skip
+    write_report(
+        scorecard, folder / "report.html", title=recipe.description or recipe.name, provenance=provenance, notes=notes
+    )
+
+
+def _stage_record(stage: "Stage", *, cached: bool) -> dict[str, Any]:
+    return {
+        "key": stage.key, "kind": stage.kind, "label": stage.label, "examples": stage.examples,
+        "status": "cached" if cached else "to run", "needs": [need.key for need in stage.needs],
+    }  # fmt: skip
+
+
+def _print_plan(made: "Plan", records: Sequence[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    from xadapt_cli.console import stdout_console
+
+    table = Table("", "stage", "examples", "status", "key", box=None)
+    for number, record in enumerate(records, start=1):
+        examples = "?" if record["examples"] is None else f"{record['examples']:,}"
+        table.add_row(str(number), record["label"], examples, record["status"], record["key"][:16])
+    stdout_console().print(table)
+    waiting = [record for record in records if record["status"] == "to run"]
+    size = sum(record["examples"] or 0 for record in waiting)
+    unknown = " and more, not known before they are loaded" if any(r["examples"] is None for r in waiting) else ""
+    typer.echo(f"{len(records)} stages, {len(waiting)} to run: {size:,} examples through the encoder{unknown}")
+    for note in made.notes:
+        typer.echo(f"note: {note}")

@@ -1,0 +1,146 @@
+"""The scorecard in the terminal: rich tables where they fit, plain aligned lines where they do not."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from xadapt.analysis.scorecard import MISSING, Cell, Line, Scorecard, Table, visible
+
+PLAIN_WIDTH = 100
+Grid = list[list[str]]  # the header, then one list of strings a line
+
+
+def render_scorecard(scorecard: Scorecard, console: Console) -> None:
+    """Print every setting: the overall table, each target's families (a table a metric), the footnotes.
+
+    A terminal that is wide enough gets rich tables; any other output gets aligned lines, with families as
+    lines where they do not fit as columns. No number is ever cut, and no text of the data is read as markup.
+    """
+    if not scorecard.settings():
+        _line(console, "no scores")
+    for setting in scorecard.settings():
+        _line(console, f"setting: {visible(setting)}", style="bold")
+        overall = scorecard.overall(setting)
+        _render(overall.lines, overall, "overall: main metrics, points, means over languages", console)
+        _captions(overall, console)
+        for task in scorecard.tasks(setting):
+            families = scorecard.families(setting, task)
+            for metric, lines in groupby(families.lines, key=lambda line: line.metric):
+                _render(tuple(lines), families, f"{visible(task)} {visible(metric)} by family, points", console)
+            _captions(families, console)
+        _line(console, "")
+
+
+def _render(lines: Sequence[Line], table: Table, caption: str, console: Console) -> None:
+    grid = _grid(lines, table)
+    _line(console, "")
+    _line(console, caption, style="bold")
+    drawn = _rich(grid)
+    width = Measurement.get(console, console.options.update(max_width=10_000), drawn).maximum
+    if console.is_terminal and width <= console.width:
+        console.print(drawn)
+    else:
+        for text in _plain(grid, console.width if console.is_terminal else PLAIN_WIDTH):
+            _line(console, text)
+
+
+def _captions(table: Table, console: Console) -> None:
+    """Say what the columns and the marks mean, a line each."""
+    columns = [column for column in table.columns if column.family or not table.task]
+    details = "; ".join(f"{visible(column.name)}: {visible(column.detail)}" for column in columns)
+    meaning = "n: number of languages" if table.task else "in brackets: gain of that column"
+    for text in (meaning, details, *(f"{note.mark} {note.text}" for note in table.footnotes)):
+        _line(console, visible(text), style="dim")
+
+
+def _grid(lines: Sequence[Line], table: Table) -> Grid:
+    """The lines as strings: label and seeds (where there are several), then the columns."""
+    seeds = any(line.seeds not in ("1", MISSING) for line in lines)
+    grid = [["", *["seeds"] * seeds, *(visible(column.label) for column in table.columns)]]
+    for line in lines:
+        texts = _texts(line, gains=not table.task)
+        grid.append([visible(line.row.label), *[line.seeds] * seeds, *texts])
+    return grid
+
+
+def _texts(line: Line, *, gains: bool) -> list[str]:
+    return [MISSING if cell is None else _text(cell, gains=gains) for cell in line.cells]
+
+
+def _text(cell: Cell, *, gains: bool) -> str:
+    shown = gains and cell.gain and "†" not in cell.marks  # a repeated score gains nothing by construction
+    return f"{cell.text} ({cell.gain.number})" if shown and cell.gain else cell.text
+
+
+def _rich(grid: Grid) -> RichTable:
+    """A rich table of plain texts, so that nothing in the data is markup."""
+    table = RichTable(box=SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(grid[0]):
+        table.add_column(Text(_stacked(name)), justify="right" if number else "left", no_wrap=True)
+    for texts in grid[1:]:
+        table.add_row(*map(Text, texts))
+    return table
+
+
+def _stacked(label: str) -> str:
+    """A header with its n on a second line, which keeps columns narrow."""
+    name, bracket, n = label.rpartition(" (n=")
+    return f"{name}\nn={n[:-1]}" if bracket else label
+
+
+def _plain(grid: Grid, limit: int) -> list[str]:
+    """Aligned lines within the limit: as they are, turned, or turned with the rows numbered, in blocks."""
+    turned = [list(column) for column in zip(*grid, strict=True)]
+    for candidate in (grid, turned):
+        if _width(candidate) <= limit:
+            return _aligned(candidate)
+    numbers = [f"({number})" for number in range(1, len(grid))]
+    lines = [f"{number} {texts[0]}" for number, texts in zip(numbers, grid[1:], strict=True)]
+    for block in _blocks([["", *numbers], *turned[1:]], limit):
+        lines += ["", *_aligned(block)]
+    return lines
+
+
+def _blocks(grid: Grid, limit: int) -> Iterator[Grid]:
+    """The grid cut between columns into blocks within the limit, each with the first column and one more."""
+    start, columns = 1, len(grid[0])
+    while start < columns:
+        end = start + 1
+        while end < columns and _width(_part(grid, start, end + 1)) <= limit:
+            end += 1
+        yield _part(grid, start, end)
+        start = end
+
+
+def _part(grid: Grid, start: int, end: int) -> Grid:
+    return [[texts[0], *texts[start:end]] for texts in grid]
+
+
+def _widths(grid: Grid) -> list[int]:
+    return [max(map(cell_len, column)) for column in zip(*grid, strict=True)]
+
+
+def _width(grid: Grid) -> int:
+    return sum(_widths(grid)) + 2 * (len(grid[0]) - 1)
+
+
+def _aligned(grid: Grid) -> list[str]:
+    """The first column to the left, the others to the right, two spaces between."""
+    widths = _widths(grid)
+    return ["  ".join(_padded(texts, widths)).rstrip() for texts in grid]
+
+
+def _padded(texts: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    for number, (text, width) in enumerate(zip(texts, widths, strict=True)):
+        space = " " * (width - cell_len(text))
+        yield space + text if number else text + space
+
+
+def _line(console: Console, text: str, *, style: str = "") -> None:
+    console.print(Text(text, style=style), soft_wrap=True)

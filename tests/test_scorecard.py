@@ -1,0 +1,329 @@
+"""The scorecard against numbers worked out by hand, and what it must refuse to merge."""
+
+import csv
+import json
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from xadapt.analysis.records import Score
+from xadapt.analysis.scorecard import Cell, Row, Scorecard, Table, visible
+from xadapt.errors import UserError
+from xadapt.languages import LANGUAGES
+from xadapt.tasks import TASKS
+
+NONE = ("full", "none", "")
+CONTINUE = ("full", "continue", "mnli")
+STACK = ("adapter", "stack", "mnli")
+FIVE_ROWS = (NONE, CONTINUE, ("adapter", "none", ""), ("adapter", "continue", "mnli"), STACK)
+HOSTILE = "<script>alert(1)</script>\"' + x\u202e\x1b[31m[bold]\nnext"
+
+
+def made_up(language: str = "de", value: float = 50.0, row: tuple[str, str, str] = NONE, **fields: object) -> Score:
+    """A score nobody measured: accuracy of xnli unless told otherwise."""
+    family = LANGUAGES[language].family if language in LANGUAGES else "Invented"
+    record: dict[str, object] = {
+        "task": "xnli", "task_version": 1, "language": language, "family": family, "metric": "accuracy",
+        "metric_version": 1, "main": True, "value": value, "n": 100, "regime": row[0], "composition": row[1],
+        "intermediate": row[2], "seed": 1, "train_samples": 1000, "setting": "made up",
+        "signature": "made up", "stage": "",
+    }  # fmt: skip
+    record |= fields
+    record["stage"] = fields.get("stage", f"{record['task']}-{'-'.join(row)}-{record['seed']}")
+    return Score.model_validate(record)
+
+
+def made_up_study(
+    rows: Sequence[tuple[str, str, str]] = FIVE_ROWS,
+    tasks: Sequence[str] = ("xnli", "udpos", "tatoeba"),
+    seeds: Sequence[int] = (1,),
+) -> list[Score]:
+    """A study that looks real and is not: random numbers with a level per language and a gain per row."""
+    rng = random.Random(0)
+    scores: list[Score] = []
+    for task in tasks:
+        spec = TASKS.get(task, TASKS["xnli"])
+        for code in spec.languages:
+            level = 88.0 if code == "en" else rng.uniform(35, 82)
+            for number, row in enumerate(rows):
+                repeats = task == "xnli" and row[2] == "mnli"
+                for seed in seeds:
+                    value = level - 2.0 * (row[0] == "adapter") + 0.1 * seed
+                    value += 0.0 if repeats or not row[2] else rng.uniform(-1, 5) - number
+                    common = {"task": task, "seed": seed, "repeats": repeats}
+                    for metric in spec.metrics:
+                        extra = {"metric": metric, "main": metric == spec.main_metric}
+                        scores.append(made_up(code, min(99.0, value + 4 * (metric != "f1")), row, **common, **extra))
+    return scores
+
+
+def cell(table: Table, column: str, label: str, metric: str = "") -> Cell | None:
+    """The cell of a table by the names of its column, row and metric."""
+    index = [c.name for c in table.columns].index(column)
+    lines = [line for line in table.lines if line.row.label == label and metric in ("", line.metric)]
+    assert len(lines) == 1
+    return lines[0].cells[index]
+
+
+def value(table: Table, column: str, label: str, metric: str = "") -> float | None:
+    found = cell(table, column, label, metric)
+    return None if found is None else found.value
+
+
+def text(table: Table, column: str, label: str) -> str | None:
+    found = cell(table, column, label)
+    return None if found is None else found.text
+
+
+def test_overall_is_the_plain_mean_over_languages_with_english() -> None:
+    scores = [made_up("en", 80), made_up("de", 70), made_up("sw", 45)]
+    scores += [made_up("de", 90, task="udpos", metric="f1"), made_up("de", 10, task="udpos", main=False)]
+    table = Scorecard(scores).overall("made up")
+    assert [column.label for column in table.columns] == ["xnli (n=3)", "udpos (n=1)", "mean (n=2)", "gain"]
+    assert value(table, "xnli", "full · none") == pytest.approx(65)
+    assert value(table, "udpos", "full · none") == 90
+    assert value(table, "mean", "full · none") == pytest.approx(77.5)
+
+
+def test_gain_is_over_none_of_the_same_regime() -> None:
+    scores = [made_up("de", 60), made_up("de", 63, CONTINUE), made_up("de", 50, ("adapter", "none", ""))]
+    scores += [made_up("de", 48.5, STACK), made_up("de", 70, ("lora", "stack", "mnli"))]
+    table = Scorecard(scores).overall("made up")
+    assert text(table, "gain", "full · continue · mnli") == "+3.0"
+    assert text(table, "gain", "adapter · stack · mnli") == "-1.5"
+    assert cell(table, "gain", "full · none") is None
+    assert cell(table, "gain", "lora · stack · mnli") is None  # no lora none to compare with
+
+
+def test_mean_over_tasks_takes_only_tasks_every_row_has() -> None:
+    scores = [made_up("de", 60), made_up("de", 62, CONTINUE), made_up("de", 99, task="tatoeba")]
+    table = Scorecard(scores).overall("made up")
+    assert table.columns[2].detail == "over xnli"
+    assert value(table, "mean", "full · none") == 60
+    assert cell(table, "tatoeba", "full · continue · mnli") is None
+
+
+def test_no_task_in_every_row_leaves_the_mean_missing() -> None:
+    table = Scorecard([made_up(), made_up(row=CONTINUE, task="udpos")]).overall("made up")
+    assert table.columns[2].detail == "no task is present in every row"
+    assert cell(table, "mean", "full · none") is None
+
+
+def test_rows_and_targets_keep_their_order() -> None:
+    rows = [
+        ("lora", "none", ""),
+        STACK,
+        ("adapter", "continue", "mnli"),
+        ("adapter", "none", ""),
+        CONTINUE,
+        NONE,
+    ]
+    scores = [made_up(row=row, task=task) for task in ("own", "tatoeba", "udpos", "xnli") for row in rows]
+    card = Scorecard(scores)
+    assert card.rows("made up") == [Row(*row) for row in (*FIVE_ROWS, ("lora", "none", ""))]
+    assert card.tasks("made up") == ["xnli", "udpos", "tatoeba", "own"]
+
+
+def test_families_stand_by_size_with_english_apart() -> None:
+    values = {"en": 90, "de": 70, "ru": 60, "hi": 50, "tr": 40, "kk": 30, "zh": 20}
+    table = Scorecard([made_up(code, number) for code, number in values.items()]).families("made up", "xnli")
+    labels = ["mean (n=7)", "mean without en (n=6)", "en (n=1)"]
+    labels += ["Indo-European (n=3)", "Turkic (n=2)", "Sino-Tibetan (n=1)"]
+    assert [column.label for column in table.columns] == labels
+    numbers = [found.value for found in table.lines[0].cells if found]
+    assert numbers == pytest.approx([360 / 7, 45, 90, 60, 35, 20])
+
+
+def test_task_without_english_has_no_english_columns() -> None:
+    table = Scorecard([made_up("de", task="tatoeba")]).families("made up", "tatoeba")
+    assert [column.name for column in table.columns] == ["mean", "Indo-European"]
+
+
+def test_secondary_metrics_follow_the_main_one() -> None:
+    scores = [made_up("de", 90, task="udpos", main=False), made_up("de", 80, task="udpos", metric="f1")]
+    table = Scorecard(scores).families("made up", "udpos")
+    assert [(line.metric, line.cells[0] and line.cells[0].value) for line in table.lines] == [
+        ("f1", 80),
+        ("accuracy", 90),
+    ]
+
+
+def test_languages_are_listed_english_first() -> None:
+    table = Scorecard([made_up(code) for code in ("sw", "en", "ar")]).languages("made up", "xnli")
+    assert [(c.name, c.detail, c.family) for c in table.columns][:2] == [
+        ("en", "English", "Indo-European"),
+        ("ar", "Arabic", "Afro-Asiatic"),
+    ]
+
+
+def test_seeds_are_averaged_with_their_deviation() -> None:
+    scores = [made_up("de", 60, seed=1), made_up("de", 64, seed=2), made_up("sw", 40, seed=1)]
+    scores.append(made_up("sw", 40, seed=2))
+    found = cell(Scorecard(scores).overall("made up"), "xnli", "full · none")
+    assert found is not None
+    assert (found.value, found.seeds, found.text) == (51, 2, "51.0 ±1.4")  # 50 and 52: sd = sqrt(2)
+
+
+def test_gain_deviation_is_paired_by_seed() -> None:
+    scores = [made_up("de", v, seed=s) for s, v in ((1, 50.0), (2, 60.0))]
+    scores += [made_up("de", v, CONTINUE, seed=s) for s, v in ((1, 53.0), (2, 63.0))]
+    assert text(Scorecard(scores).overall("made up"), "gain", "full · continue · mnli") == "+3.0 ±0.0"
+
+
+def test_gain_takes_only_seeds_both_have() -> None:
+    scores = [made_up("de", 50, seed=1), made_up("de", 60, seed=2), made_up("de", 52, CONTINUE, seed=1)]
+    scores.append(made_up("de", 58, STACK, seed=7))
+    scores.append(made_up("de", 50, ("adapter", "none", ""), seed=8))
+    table = Scorecard(scores).overall("made up")
+    assert text(table, "gain", "full · continue · mnli") == "+2.0"  # not 52 - 55
+    assert text(table, "gain", "adapter · stack · mnli") == "+8.0¶"
+
+
+def test_seeds_missing_in_some_languages_are_marked_and_left_out_of_the_deviation() -> None:
+    scores = [made_up("de", 60, seed=1), made_up("de", 64, seed=2), made_up("sw", 40, seed=1)]
+    table = Scorecard(scores).overall("made up")
+    assert text(table, "xnli", "full · none") == "51.0§"
+    assert [note.mark for note in table.footnotes] == ["§"]
+
+
+def test_incomplete_means_say_how_many_and_gain_on_shared_languages_only() -> None:
+    scores = [made_up("de", 60), made_up("sw", 30), made_up("de", 61, CONTINUE)]
+    table = Scorecard(scores).overall("made up")
+    assert text(table, "xnli", "full · continue · mnli") == "61.0 [1/2]"
+    assert text(table, "gain", "full · continue · mnli") == "+1.0 [1/2]"  # not 61 - 45
+    assert text(table, "xnli", "full · none") == "45.0"
+    assert "[k/n]" in [note.mark for note in table.footnotes]
+
+
+def test_repeated_and_collapsed_scores_are_marked_in_every_mean() -> None:
+    scores = [made_up("de", 60), made_up("sw", 33.3, collapsed=True)]
+    scores += [made_up("de", 60, CONTINUE, repeats=True), made_up("sw", 33.3, CONTINUE, repeats=True)]
+    card = Scorecard(scores)
+    table = card.overall("made up")
+    assert text(table, "xnli", "full · none") == "46.6‡"
+    assert text(table, "mean", "full · continue · mnli") == "46.6†"
+    assert text(table, "gain", "full · continue · mnli") == "0.0†‡"
+    assert any("mnli is xnli's own training data" in note.text for note in table.footnotes)
+    assert text(card.languages("made up", "xnli"), "de", "full · none") == "60.0"
+
+
+def test_colliding_stages_split_the_row_and_are_never_averaged() -> None:
+    scores = [made_up("de", 60, stage="aaaa11"), made_up("de", 70, stage="bbbb22")]
+    scores.append(made_up("de", 90, task="udpos", metric="f1", stage="cccc33"))
+    table = Scorecard(scores).overall("made up")
+    assert [line.row.label for line in table.lines] == [
+        "full · none",
+        "full · none #aaaa",
+        "full · none #bbbb",
+    ]
+    assert (value(table, "xnli", "full · none #aaaa"), value(table, "xnli", "full · none #bbbb")) == (60, 70)
+    assert cell(table, "xnli", "full · none") is None
+    assert value(table, "udpos", "full · none") == 90
+
+
+def test_split_rows_with_equal_starts_stay_apart() -> None:
+    scores = [made_up("de", 60, stage="aaaa1"), made_up("de", 70, stage="aaaa2")]
+    assert [row.split for row in Scorecard(scores).rows("made up")] == ["aaaa1", "aaaa2"]
+
+
+def test_stages_in_different_cells_do_not_collide() -> None:
+    scores = [made_up("de", stage="a"), made_up("sw", stage="b"), made_up("de", seed=2, stage="c")]
+    assert [row.split for row in Scorecard(scores).rows("made up")] == [""]
+
+
+def test_versions_are_never_averaged() -> None:
+    scores = [made_up("de", stage="v1"), made_up("sw", stage="v2", task_version=2)]
+    assert [row.split for row in Scorecard(scores).rows("made up")] == ["v1", "v2"]
+
+
+def test_same_record_twice_counts_once() -> None:
+    scores = [made_up("de", 60), made_up("de", 60), made_up("sw", 30)]
+    assert value(Scorecard(scores).overall("made up"), "xnli", "full · none") == 45
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([made_up(value=50), made_up(value=51)], "two values"),
+        ([made_up(value=float("nan"))], "is nan"),
+        ([made_up(), made_up(metric="f1")], "two main metrics"),
+    ],
+)
+def test_contradictions_are_refused(scores: list[Score], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Scorecard(scores)
+
+
+def test_settings_are_never_mixed() -> None:
+    card = Scorecard([made_up("de", 60, setting="b"), made_up("de", 70, setting="a")])
+    assert card.settings() == ["b", "a"]
+    assert value(card.overall("a"), "xnli", "full · none") == 70
+    with pytest.raises(UserError, match="unknown setting 'c'"):
+        card.overall("c")
+    with pytest.raises(UserError, match="Did you mean 'xnli'"):
+        card.families("a", "xnl")
+
+
+def test_small_negative_gain_is_no_negative_zero() -> None:
+    table = Scorecard([made_up("de", 60), made_up("de", 59.99, CONTINUE)]).overall("made up")
+    assert text(table, "gain", "full · continue · mnli") == "0.0"
+
+
+def test_csv_round_trip_escapes_formulas(tmp_path: Path) -> None:
+    scores = [made_up(setting=f'{start}1,"q"\nline') for start in "=+-@"] + [made_up(setting=HOSTILE)]
+    Scorecard(scores).write_csv(tmp_path / "new" / "scores.csv")
+    with open(tmp_path / "new" / "scores.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["setting"] for row in rows] == [f'\'{s}1,"q"\nline' for s in "=+-@"] + [HOSTILE]
+    assert float(rows[0]["value"]) == 50.0
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["scores.csv"]
+
+
+def test_parquet_round_trip(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    scores = [*made_up_study(seeds=(1, 2)), made_up(setting=HOSTILE, train_samples=None)]
+    Scorecard(scores).write_parquet(tmp_path / "scores.parquet")
+    back = parquet.read_table(tmp_path / "scores.parquet").to_pylist()
+    assert [Score.model_validate(record) for record in back] == scores
+
+
+def test_failed_write_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        Scorecard([made_up()]).write_csv(tmp_path / "taken")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_json_holds_tables_and_records() -> None:
+    scores = made_up_study(seeds=(1, 2))
+    found = json.loads(Scorecard(scores).to_json())
+    assert [Score.model_validate(record) for record in found["scores"]] == scores
+    first = found["tables"][0]["lines"][0]["cells"][0]
+    expected = fmean(score.value for score in scores if (score.task, score.composition) == ("xnli", "none")
+                     and score.regime == "full")  # fmt: skip
+    assert first["value"] == pytest.approx(expected)
+
+
+def test_invisible_characters_become_visible() -> None:
+    assert visible("a\x1b[1m\u202e\nb é 中") == r"a\x1b[1m\u202e\nb é 中"
+
+
+def test_large_study_is_quick() -> None:
+    rows = [(regime, "stack", f"task{i}") for regime in ("full", "adapter") for i in range(5)]
+    rows += [NONE, ("adapter", "none", "")]
+    scores = [
+        made_up(code, 50.0, row, task=f"task{number}") for number in range(9) for row in rows for code in LANGUAGES
+    ]
+    start = time.perf_counter()
+    assert len(Scorecard(scores).tables()) == 1 + 9 * 2
+    assert time.perf_counter() - start < 1.0
+
+
+def test_empty_scorecard_has_no_settings() -> None:
+    assert Scorecard([]).settings() == []
+    assert Scorecard([]).tables() == []

@@ -1,0 +1,1 @@
+"""From tidy scores to tables: scorecard, means per language family, report."""

@@ -1,0 +1,36 @@
+"""The Score: one number, with everything needed to trace it."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Score(BaseModel):
+    """One metric of one model on one task and language.
+
+    value is in points, 0 to 100. intermediate is "" or names joined by "+". setting is a readable line of what
+    all comparable cells share (backbone, data, caps on rows): tables never mix settings. signature names
+    everything that made the number. stage is the key of the evaluation in the store. collapsed marks a model
+    that predicted one class only. repeats marks a cell whose intermediate task is the target's own training
+    data: nothing new was trained and the number is that of composition none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    task_version: int
+    language: str
+    family: str
+    metric: str
+    metric_version: int
+    main: bool
+    value: float
+    n: int
+    regime: str
+    composition: str
+    intermediate: str
+    seed: int
+    train_samples: int | None
+    setting: str
+    signature: str
+    stage: str
+    collapsed: bool = False
+    repeats: bool = False

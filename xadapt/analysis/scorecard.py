@@ -1,0 +1,451 @@
+"""Scores as tables: rows are ways to adapt, columns are targets, language families or languages."""
+
+import csv
+import io
+import json
+import math
+import os
+import unicodedata
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean, stdev
+
+from xadapt.analysis.records import Score
+from xadapt.errors import UserError, unknown
+from xadapt.languages import LANGUAGES, english_first
+from xadapt.tasks import TASKS, target_names
+
+MISSING = "-"
+REGIMES = ("full", "adapter", "lora")
+COMPOSITIONS = ("none", "continue", "stack", "fusion", "average", "multitask")
+UNSAFE_IN_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+Grid = dict[str, dict[int, Score]]  # language -> seed -> score, of one row, task and metric
+
+
+@dataclass(frozen=True, order=True)
+class Note:
+    """A mark that stands at numbers and the sentence that explains it."""
+
+    mark: str
+    text: str
+
+
+INCOMPLETE = Note("[k/n]", "mean over only k of the n cells that the rows of this table have together")
+DEVIATION = Note("±", "standard deviation over seeds of the mean shown")
+COLLAPSED = Note("‡", "a model collapsed, predicting one class only, in at least one language and seed")
+UNEVEN = Note("§", "not every language has every seed; the deviation is over the seeds that have all")
+UNPAIRED = Note("¶", "the row and none have no seed in common: their means over different seeds are subtracted")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to adapt; split holds the start of a stage's key where records collide, else nothing."""
+
+    regime: str
+    composition: str
+    intermediate: str
+    split: str = ""
+
+    @property
+    def label(self) -> str:
+        """The row's name in tables: `adapter · stack · mnli`, with `#` and the key's start if split."""
+        parts = filter(None, (self.regime, self.composition, self.intermediate))
+        return " · ".join(parts) + (f" #{self.split}" if self.split else "")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean in points: over `languages` of `expected` languages, and over seeds.
+
+    by_seed holds the mean of each seed that covers all of the cell's languages; gain is the difference to
+    composition none of the same regime, on the languages both have. signed cells are differences themselves.
+    """
+
+    value: float
+    languages: int
+    expected: int
+    seeds: int
+    by_seed: Mapping[int, float]
+    notes: tuple[Note, ...] = ()
+    gain: "Cell | None" = None
+    signed: bool = False
+
+    @property
+    def sd(self) -> float | None:
+        """Sample standard deviation over seeds, None below two of them."""
+        return stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
+
+    @property
+    def number(self) -> str:
+        """The value with one decimal; a difference carries its sign."""
+        rounded = round(self.value, 1) + 0.0  # turns -0.0 into 0.0
+        return f"{rounded:+.1f}" if self.signed and rounded else f"{rounded:.1f}"
+
+    @property
+    def marks(self) -> str:
+        """The marks of the footnotes that apply, in order, each once."""
+        return "".join(sorted({note.mark for note in self.notes}))
+
+    @property
+    def coverage(self) -> str:
+        """`[k/n]` if the mean is over fewer languages than expected, else nothing."""
+        return f"[{self.languages}/{self.expected}]" if self.languages < self.expected else ""
+
+    @property
+    def text(self) -> str:
+        """Number, marks, deviation and coverage on one line."""
+        deviation = "" if self.sd is None else f"±{self.sd:.1f}"
+        return " ".join(filter(None, (self.number + self.marks, deviation, self.coverage)))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's name, how many languages (or tasks) it averages, and what else there is to say of it."""
+
+    name: str
+    n: int | None = None
+    detail: str = ""
+    family: str = ""
+
+    @property
+    def label(self) -> str:
+        """The header: the name with n."""
+        return self.name if self.n is None else f"{self.name} (n={self.n})"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table: a row under one metric (empty where every column has its own)."""
+
+    row: Row
+    metric: str
+    cells: tuple[Cell | None, ...]
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds the line's cells average, as `3` or `1-3`."""
+        counts = {cell.seeds for cell in self.cells if cell}
+        return "-".join(map(str, sorted({min(counts), max(counts)}))) if counts else MISSING
+
+
+@dataclass(frozen=True)
+class Table:
+    """Lines by columns within one setting; task is empty for the overall table."""
+
+    setting: str
+    task: str
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell that exists, the gains inside them too."""
+        present = [cell for line in self.lines for cell in line.cells if cell]
+        return present + [cell.gain for cell in present if cell.gain]
+
+    @property
+    def footnotes(self) -> tuple[Note, ...]:
+        """What the marks in this table mean, each once."""
+        notes = {note for cell in self.cells for note in cell.notes}
+        notes |= {INCOMPLETE for cell in self.cells if cell.coverage}
+        notes |= {DEVIATION for cell in self.cells if cell.sd is not None}
+        return tuple(sorted(notes))
+
+
+class Scorecard:
+    """Tidy scores, grouped once, read as tables; settings are never mixed and records never merged silently.
+
+    Raises UserError for a value that is no number, two values under one stage, or two main metrics of a task.
+    """
+
+    def __init__(self, scores: Sequence[Score]) -> None:
+        self.scores = tuple(scores)
+        self._grids: dict[tuple[str, Row, str, str], Grid] = {}
+        self._main = _main_metrics(self.scores)
+        self._family: dict[str, str] = {}
+        for score, row in _with_rows(self.scores):
+            _place(self._grids.setdefault((score.setting, row, score.task, score.metric), {}), score)
+            self._family.setdefault(score.language, score.family)
+
+    def settings(self) -> list[str]:
+        """The settings, in the order of their first record."""
+        return list(dict.fromkeys(score.setting for score in self.scores))
+
+    def rows(self, setting: str) -> list[Row]:
+        """The rows of a setting: full before adapter before lora, none before the other compositions."""
+        if setting not in self.settings():
+            raise unknown("setting", setting, self.settings(), place="the scorecard")
+        return sorted({key[1] for key in self._grids if key[0] == setting}, key=_row_order)
+
+    def tasks(self, setting: str) -> list[str]:
+        """The tasks scored in a setting: targets as in the catalogue, then others by name."""
+        known = target_names()
+        return sorted({key[2] for key in self._grids if key[0] == setting}, key=lambda name: _rank(known, name))
+
+    def metrics(self, setting: str, task: str) -> list[str]:
+        """The metrics of a task, the main one first; raises UserError for a task without scores."""
+        if task not in self.tasks(setting):
+            raise unknown("task", task, self.tasks(setting), place=f"the scorecard's setting '{setting}'")
+        order = [self._main.get(task, ""), *(TASKS[task].metrics if task in TASKS else ())]
+        found = {key[3] for key in self._grids if (key[0], key[2]) == (setting, task)}
+        return sorted(found, key=lambda name: _rank(order, name))
+
+    def codes(self, setting: str, task: str) -> list[str]:
+        """The languages any row of a task has, English first."""
+        grids = [grid for key, grid in self._grids.items() if (key[0], key[2]) == (setting, task)]
+        return english_first(list({code for grid in grids for code in grid}))
+
+    def overall(self, setting: str) -> Table:
+        """Rows by targets: plain means over languages of the main metrics, their mean and its gain over none.
+
+        English counts where a task has it. The mean is over the tasks every row has (split rows aside); its
+        column's detail names them.
+        """
+        rows, tasks = self.rows(setting), self.tasks(setting)
+        codes = {task: self.codes(setting, task) for task in tasks}
+        mains = {task: self._main.get(task, "") for task in tasks}
+        cells = {row: {t: self._cell(setting, row, t, mains[t], codes[t]) for t in tasks} for row in rows}
+        whole = [row for row in rows if not row.split] or rows
+        common = [task for task in tasks if all(cells[row][task] for row in whole)]
+        over = f"over {', '.join(common)}" if common else "no task is present in every row"
+        columns = [Column(task, len(codes[task]), mains[task]) for task in tasks]
+        columns += [Column("mean", len(common), over), Column("gain", None, "over none of the same regime")]
+        lines = tuple(_overall_line(row, cells[row], common) for row in rows)
+        return Table(setting, "", tuple(columns), lines)
+
+    def families(self, setting: str, task: str) -> Table:
+        """Rows by language families, largest first, in every metric of a task.
+
+        English, the language of training, has a column of its own and is in no family; `mean` counts it and
+        `mean without en` is the zero-shot mean. Tasks without English have neither of the two extra columns.
+        """
+        codes = self.codes(setting, task)
+        others = [code for code in codes if code != "en"]
+        groups = [(Column("mean", len(codes)), codes)]
+        if others != codes:
+            groups += [(Column("mean without en", len(others)), others), (Column("en", 1), ["en"])]
+        by_family: dict[str, list[str]] = {}
+        for code in others:
+            by_family.setdefault(self._family[code] or "no family", []).append(code)
+        for name, members in sorted(by_family.items(), key=lambda item: (-len(item[1]), item[0])):
+            groups.append((Column(name, len(members), " ".join(members), name), members))
+        return self._table(setting, task, groups)
+
+    def languages(self, setting: str, task: str) -> Table:
+        """Rows by languages, English first, in every metric of a task."""
+        return self._table(setting, task, [(self._language(c), [c]) for c in self.codes(setting, task)])
+
+    def to_json(self) -> str:
+        """Every table of every setting and every record, as one JSON object in ASCII."""
+        tables = [asdict(table) for table in self.tables()]
+        records = [score.model_dump() for score in self.scores]
+        return json.dumps({"format": 1, "tables": tables, "scores": records}, indent=1)
+
+    def tables(self) -> list[Table]:
+        """Of every setting: the overall table, then each task's families and languages."""
+        found: list[Table] = []
+        for setting in self.settings():
+            found.append(self.overall(setting))
+            for task in self.tasks(setting):
+                found += [self.families(setting, task), self.languages(setting, task)]
+        return found
+
+    def write_csv(self, path: Path | str) -> None:
+        """Write the records as CSV, atomically; text a spreadsheet would run gets a leading apostrophe."""
+        out = io.StringIO(newline="")
+        writer = csv.writer(out)
+        writer.writerow(Score.model_fields)
+        writer.writerows([_csv_cell(value) for value in score.model_dump().values()] for score in self.scores)
+        write_atomically(path, out.getvalue().encode())
+
+    def write_parquet(self, path: Path | str) -> None:
+        """Write the records as Parquet, one typed column a field, atomically."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        kinds: dict[object, object] = {str: pa.string(), float: pa.float64(), bool: pa.bool_()}  # else whole
+        fields = Score.model_fields.items()
+        schema = pa.schema([(name, kinds.get(field.annotation, pa.int64())) for name, field in fields])
+        sink = pa.BufferOutputStream()
+        parquet.write_table(pa.Table.from_pylist([s.model_dump() for s in self.scores], schema=schema), sink)
+        write_atomically(path, sink.getvalue().to_pybytes())
+
+    def _language(self, code: str) -> Column:
+        name = LANGUAGES[code].name if code in LANGUAGES else code
+        return Column(code, None, name, self._family[code] or "no family")
+
+    def _table(self, setting: str, task: str, groups: Sequence[tuple[Column, list[str]]]) -> Table:
+        lines = []
+        for metric in self.metrics(setting, task):
+            for row in self.rows(setting):
+                if (setting, row, task, metric) in self._grids:
+                    cells = (self._cell(setting, row, task, metric, codes) for _, codes in groups)
+                    lines.append(Line(row, metric, tuple(cells)))
+        return Table(setting, task, tuple(column for column, _ in groups), tuple(lines))
+
+    def _cell(self, setting: str, row: Row, task: str, metric: str, codes: Sequence[str]) -> Cell | None:
+        grid = self._grids.get((setting, row, task, metric), {})
+        cell = _mean(grid, codes)
+        none = self._grids.get((setting, Row(row.regime, "none", ""), task, metric), {})
+        if cell is None or row.composition == "none":
+            return cell
+        return replace(cell, gain=_difference(grid, none, codes))
+
+
+def write_atomically(path: Path | str, data: bytes) -> None:
+    """Write a file whole or not at all, making its folder if need be; raises OSError."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def visible(text: str) -> str:
+    """The text with control, bidirectional and other invisible characters written as escapes."""
+    return "".join(_escaped(char) if unicodedata.category(char) in HIDDEN else char for char in text)
+
+
+HIDDEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, str) and value.startswith(UNSAFE_IN_SPREADSHEETS):
+        return "'" + value
+    return value
+
+
+def _rank(order: Sequence[str], name: str) -> tuple[int, str]:
+    return (order.index(name) if name in order else len(order), name)
+
+
+def _row_order(row: Row) -> tuple[tuple[int, str], tuple[int, str], str, str]:
+    return (_rank(REGIMES, row.regime), _rank(COMPOSITIONS, row.composition), row.intermediate, row.split)
+
+
+def _main_metrics(scores: Iterable[Score]) -> dict[str, str]:
+    main: dict[str, str] = {}
+    for score in scores:
+        if score.main and main.setdefault(score.task, score.metric) != score.metric:
+            names = f"'{main[score.task]}' and '{score.metric}'"
+            raise UserError(f"task '{score.task}' has two main metrics, {names}: keep one task version's records")
+    return main
+
+
+def _with_rows(scores: Iterable[Score]) -> Iterable[tuple[Score, Row]]:
+    """Each score with its row; where two stages claim a cell, the task's scores get one row a stage."""
+    groups: dict[tuple[str, Row, str], list[Score]] = {}
+    for score in scores:
+        row = Row(score.regime, score.composition, score.intermediate)
+        groups.setdefault((score.setting, row, score.task), []).append(score)
+    stages: dict[tuple[str, Row], set[str]] = {}
+    colliding = {key for key, group in groups.items() if _collide(group)}
+    for setting, row, task in colliding:
+        stages.setdefault((setting, row), set()).update(s.stage for s in groups[setting, row, task])
+    tags = {key: _tags(found) for key, found in stages.items()}
+    for (setting, row, task), group in groups.items():
+        split = (setting, row, task) in colliding
+        for score in group:
+            yield score, replace(row, split=tags[setting, row][score.stage]) if split else row
+
+
+def _collide(group: Iterable[Score]) -> bool:
+    """Whether two stages hold the same cell, or two versions of the task or metric would enter one mean."""
+    claims: dict[tuple[str, str, int], str] = {}
+    versions: dict[str, tuple[int, int]] = {}
+    for score in group:
+        version = (score.task_version, score.metric_version)
+        if claims.setdefault((score.language, score.metric, score.seed), score.stage) != score.stage:
+            return True
+        if versions.setdefault(score.metric, version) != version:
+            return True
+    return False
+
+
+def _tags(stages: set[str]) -> dict[str, str]:
+    length = 4
+    while len({stage[:length] for stage in stages}) < len(stages):
+        length += 1
+    return {stage: stage[:length] or "?" for stage in stages}
+
+
+def _place(grid: Grid, score: Score) -> None:
+    cell = f"{score.task}, {score.language}, {score.metric}, seed {score.seed}, stage {score.stage}"
+    if not math.isfinite(score.value):
+        raise UserError(f"the score of {cell} is {score.value}: evaluate it again")
+    earlier = grid.setdefault(score.language, {}).setdefault(score.seed, score)
+    if earlier.value != score.value:
+        raise UserError(f"two values, {earlier.value} and {score.value}, for {cell}: keep one record")
+
+
+def _mean(grid: Grid, codes: Sequence[str]) -> Cell | None:
+    present = [grid[code] for code in codes if code in grid]
+    if not present:
+        return None
+    seeds = {seed for by_seed in present for seed in by_seed}
+    whole = [seed for seed in sorted(seeds) if all(seed in by_seed for by_seed in present)]
+    scores = [score for by_seed in present for score in by_seed.values()]
+    notes = {COLLAPSED for score in scores if score.collapsed} | {_repeated(s) for s in scores if s.repeats}
+    notes |= {UNEVEN} if len(whole) < len(seeds) else set()
+    value = fmean(fmean(score.value for score in by_seed.values()) for by_seed in present)
+    means = {seed: fmean(by_seed[seed].value for by_seed in present) for seed in whole}
+    return Cell(value, len(present), len(codes), len(seeds), means, tuple(sorted(notes)))
+
+
+def _repeated(score: Score) -> Note:
+    data = f"{score.intermediate} is {score.task}'s own training data"
+    return Note("†", f"{data}: nothing new to train, the score of none is repeated")
+
+
+def _difference(grid: Grid, none: Grid, codes: Sequence[str]) -> Cell | None:
+    """The gain on the languages, and seeds, both have: means over different ones are not subtracted."""
+    common = {seed for found in grid.values() for seed in found}
+    common &= {seed for found in none.values() for seed in found}
+    if common:
+        grid, none = _only(grid, common), _only(none, common)
+    shared = [code for code in codes if code in grid and code in none]
+    ours, theirs = _mean(grid, shared), _mean(none, shared)
+    if ours is None or theirs is None:
+        return None
+    paired = {s: ours.by_seed[s] - theirs.by_seed[s] for s in ours.by_seed if s in theirs.by_seed}
+    notes = tuple(sorted({*ours.notes, *theirs.notes, *(() if common else (UNPAIRED,))}))
+    seeds = min(ours.seeds, theirs.seeds)
+    return Cell(ours.value - theirs.value, len(shared), len(codes), seeds, paired, notes, signed=True)
+
+
+def _only(grid: Grid, seeds: set[int]) -> Grid:
+    kept = {code: {s: score for s, score in found.items() if s in seeds} for code, found in grid.items()}
+    return {code: found for code, found in kept.items() if found}
+
+
+def _mean_of(cells: Sequence[Cell | None]) -> Cell | None:
+    """The plain mean of cells, none of which may be missing; its counts are sums over them."""
+    present = [cell for cell in cells if cell]
+    if not present or len(present) < len(cells):
+        return None
+    seeds = [s for s in present[0].by_seed if all(s in cell.by_seed for cell in present)]
+    return Cell(
+        fmean(cell.value for cell in present),
+        sum(cell.languages for cell in present),
+        sum(cell.expected for cell in present),
+        min(cell.seeds for cell in present),
+        {seed: fmean(cell.by_seed[seed] for cell in present) for seed in seeds},
+        tuple(sorted({note for cell in present for note in cell.notes})),
+        signed=present[0].signed,
+    )
+
+
+def _overall_line(row: Row, cells: Mapping[str, Cell | None], common: Sequence[str]) -> Line:
+    chosen = [cells[task] for task in common]
+    gain = _mean_of([cell.gain if cell else None for cell in chosen])
+    return Line(row, "", (*cells.values(), _mean_of(chosen), gain))

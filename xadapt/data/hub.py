@@ -1,0 +1,97 @@
+"""The Hugging Face hub: Parquet files of a dataset at a commit; never a loading script."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from xadapt.data.parquet import complete_shards, read_parquet
+from xadapt.data.rows import Rows
+from xadapt.errors import UserError
+from xadapt.tasks import Task
+from xadapt.tasks.spec import Split
+
+
+class HubSource:
+    """Downloads the splits it is asked for into the hub's own cache, and reads them from there."""
+
+    name = "hub"
+
+    def identity(self, task: Task, lang: str, split: Split) -> str:
+        commit = dataset_commit(task.hub.dataset, task.hub.revision)
+        return f"hub:{task.hub.dataset}@{commit}/{task.hub_config(lang)}/{split}"
+
+    def load(self, task: Task, lang: str, split: Split, *, limit: int | None = None) -> Rows:
+        commit = dataset_commit(task.hub.dataset, task.hub.revision)
+        config = task.hub_config(lang)
+        names = task.splits.get(split, ())
+        folder = _snapshot(task.hub.dataset, commit, tuple(f"{config}/{name}-*.parquet" for name in names))
+        for name in names:
+            if files := complete_shards(folder / config, name):
+                return read_parquet(task, lang, split, files, identity=self.identity(task, lang, split), limit=limit)
+        raise UserError(
+            f"the hub's '{task.hub.dataset}' at {commit} has no complete {split} split in config '{config}' "
+            f"(looked for {', '.join(names) or 'nothing: the task has no such split'}). {_remedies(task.hub.dataset)}"
+        )
+
+    def count(self, task: Task, lang: str, split: Split) -> int | None:
+        return None
+
+
+@lru_cache(maxsize=64)
+def dataset_commit(dataset: str, revision: str | None) -> str:
+    """The commit a dataset is read at: the pinned one, else what `main` is now, else what the cache holds.
+
+    Raises UserError when the hub cannot be reached and nothing is cached.
+    """
+    if revision is not None:
+        return revision
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi().dataset_info(dataset, timeout=5).sha)
+    except hub_errors() as error:
+        if commit := cached_commit("datasets", dataset):
+            return commit
+        raise unreachable("dataset", dataset, error) from error
+
+
+def cached_commit(kind: str, name: str) -> str | None:
+    """The commit of `main` that the hub's cache holds for "datasets" or "models", if any."""
+    from huggingface_hub import constants
+
+    ref = Path(constants.HF_HUB_CACHE, f"{kind}--{name.replace('/', '--')}", "refs", "main")
+    return ref.read_text().strip() if ref.is_file() else None
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
+    """What an unreachable hub, a missing repository or a broken download raises."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    return (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError)
+
+
+def _snapshot(dataset: str, commit: str, patterns: tuple[str, ...]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(dataset, repo_type="dataset", revision=commit, allow_patterns=list(patterns)))
+    except hub_errors() as error:
+        raise unreachable("dataset", dataset, error) from error
+
+
+def unreachable(kind: str, name: str, error: Exception) -> UserError:
+    """The one error for a hub that does not answer, with every way on."""
+    endpoint = os.environ.get("HF_ENDPOINT", "the Hugging Face hub")
+    reason = (str(error).splitlines() or [""])[0][:160]
+    return UserError(
+        f"cannot get {kind} '{name}' from {endpoint} ({type(error).__name__}: {reason}). {_remedies(name)}"
+    )
+
+
+def _remedies(dataset: str) -> str:
+    return (
+        "Without a network: `--backbone embedded --data embedded`. With a mirror folder: `--data DIR` (and a model "
+        "folder: `--backbone DIR`). To fetch one where there is a network: "
+        f"`hf download {dataset} --repo-type dataset --local-dir DIR/{dataset}` for data, "
+        "`hf download xlm-roberta-base --local-dir DIR` for the model."
+    )

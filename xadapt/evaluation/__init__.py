@@ -1,0 +1,1 @@
+"""Zero-shot evaluation: one code path for every regime and every language."""

@@ -1,0 +1,78 @@
+"""What every format produces and the protocol it follows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from xadapt.data import Rows
+from xadapt.tasks import Task
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Features:
+    """Encoded rows, unpadded.
+
+    input_ids holds one list of token ids (specials included) a feature; labels one int a feature, or one int a
+    token with IGNORED where nothing is predicted, or nothing; row says which row each feature came from (a long
+    row may give several).
+    """
+
+    input_ids: Sequence[Sequence[int]]
+    labels: Sequence[int] | Sequence[Sequence[int]] | None
+    row: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each feature."""
+        return [len(ids) for ids in self.input_ids]
+
+
+class Format(Protocol):
+    """encode rows, make a head, compute the loss, decode logits.
+
+    head takes hidden states [batch, tokens, hidden] and gives logits; None where the task has no training.
+    loss is the SUM over predicted units, and units counts them, so that micro-batches of any cut add up to
+    exactly the mean over the optimizer batch. decode turns the logits of each feature, in the features' order,
+    into one prediction a row, to be compared with `references`.
+    """
+
+    def encode(self, rows: Rows, task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int) -> Features: ...
+
+    def head(self, hidden_size: int, task: Task, dropout: float) -> nn.Module | None: ...
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor: ...
+
+    def units(self, labels: Tensor) -> int: ...
+
+    def decode(self, logits: Sequence[Tensor], features: Features, rows: Rows) -> Sequence[Any]: ...
+
+    def references(self, rows: Rows) -> Sequence[Any]: ...
+
+
+def collate(features: Features, indices: Sequence[int], pad_token_id: int) -> dict[str, Tensor]:
+    """Pad the chosen features to their longest: input_ids, attention_mask [batch, tokens], labels if any."""
+    chosen = [features.input_ids[i] for i in indices]
+    width = max(map(len, chosen))
+    ids = torch.full((len(chosen), width), pad_token_id, dtype=torch.long)
+    mask = torch.zeros((len(chosen), width), dtype=torch.long)
+    for row, tokens in enumerate(chosen):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = 1
+    batch = {"input_ids": ids, "attention_mask": mask}
+    if features.labels is not None:
+        batch["labels"] = _pad_labels([features.labels[i] for i in indices], width)
+    return batch
+
+
+def _pad_labels(labels: Sequence[int | Sequence[int]], width: int) -> Tensor:
+    rows = [[*label, *[IGNORED] * (width - len(label))] if isinstance(label, Sequence) else label for label in labels]
+    return torch.tensor(rows, dtype=torch.long)

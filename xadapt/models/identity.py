@@ -1,0 +1,112 @@
+"""Which encoder a `--backbone` value means and what identifies it, without importing torch."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from xadapt.errors import UserError
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "sentencepiece.bpe.model")
+MODEL_FILES = ("config.json", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
+_RETRIEVAL_LAYERS = {24: 14, 12: 8}
+
+
+def backbone_identity(backbone: str) -> str:
+    """What identifies an encoder in stage keys: the embedded one, a folder's content, or a hub id and commit.
+
+    Raises UserError for a folder that is no XLM-R, or a hub id that cannot be resolved.
+    """
+    from xadapt.models.embedded import embedded_identity
+
+    if backbone == "embedded":
+        return embedded_identity()
+    if _is_path(backbone):
+        return f"sha256:{_folder_hash(Path(backbone))}"
+    return f"hub:{backbone}@{model_commit(backbone)}"
+
+
+def backbone_folder(backbone: str) -> Path:
+    """The folder with the encoder's config, safetensors and tokenizer, converted or downloaded if need be."""
+    from xadapt.models.embedded import embedded_folder
+
+    if backbone == "embedded":
+        return embedded_folder()
+    if _is_path(backbone):
+        return check_folder(Path(backbone))
+    from huggingface_hub import snapshot_download
+
+    from xadapt.data.hub import hub_errors, unreachable
+
+    try:
+        wanted = [*TOKENIZER_FILES, *MODEL_FILES]
+        folder = snapshot_download(backbone, revision=model_commit(backbone), allow_patterns=wanted)
+    except hub_errors() as error:
+        raise unreachable("model", backbone, error) from error
+    return check_folder(Path(folder))
+
+
+def check_folder(folder: Path) -> Path:
+    """The folder itself, if it holds an XLM-R as safetensors with a fast tokenizer; UserError says what lacks."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise UserError(f"--backbone '{folder}' has no config.json; give a hub id, 'embedded' or an XLM-R folder")
+    try:
+        model_type = json.loads(config.read_text()).get("model_type")
+    except ValueError as error:
+        raise UserError(f"{config} is not JSON ({error})") from error
+    if model_type != "xlm-roberta":
+        raise UserError(f"{config}: model_type '{model_type}' is not supported; xadapt trains 'xlm-roberta' encoders")
+    if not any(folder.glob("model*.safetensors")):
+        raise UserError(f"--backbone '{folder}' has no model.safetensors (pickled weights are never opened)")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "sentencepiece.bpe.model")):
+        raise UserError(f"--backbone '{folder}' has no tokenizer.json; save the tokenizer into the same folder")
+    return folder
+
+
+def retrieval_layer(num_hidden_layers: int, *, embedded: bool) -> int:
+    """The hidden state that retrieval pools by default, 0 being the embeddings.
+
+    XTREME's script takes 14 of 24 and 8 of 12; the embedded encoder was trained on its last layer, and so is
+    every other depth taken at its last.
+    """
+    return num_hidden_layers if embedded else _RETRIEVAL_LAYERS.get(num_hidden_layers, num_hidden_layers)
+
+
+@lru_cache(maxsize=16)
+def model_commit(name: str) -> str:
+    """The commit that a hub model's `main` is now, or what the cache holds when the hub cannot be reached."""
+    from huggingface_hub import HfApi
+
+    from xadapt.data.hub import cached_commit, hub_errors, unreachable
+
+    try:
+        return str(HfApi().model_info(name, timeout=5).sha)
+    except hub_errors() as error:
+        if commit := cached_commit("models", name):
+            return commit
+        raise unreachable("model", name, error) from error
+
+
+def _is_path(backbone: str) -> bool:
+    return Path(backbone).is_dir() or backbone.startswith((".", "/", "~"))
+
+
+def _folder_hash(folder: Path) -> str:
+    check_folder(folder)
+    digest = hashlib.sha256()
+    for file in _content_files(folder):
+        status = file.stat()
+        digest.update(f"{file.name}:{_file_hash(str(file), status.st_size, status.st_mtime_ns)};".encode())
+    return digest.hexdigest()
+
+
+def _content_files(folder: Path) -> Iterable[Path]:
+    return sorted(file for pattern in (*TOKENIZER_FILES, *MODEL_FILES) for file in folder.glob(pattern))
+
+
+@lru_cache(maxsize=64)
+def _file_hash(path: str, size: int, mtime_ns: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

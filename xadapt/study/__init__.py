@@ -1,0 +1,1 @@
+"""A study: recipe to plan to stages, results in a store."""

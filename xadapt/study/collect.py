@@ -1,0 +1,92 @@
+"""From cells and finished evaluations to tidy scores; torch-free."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from xadapt import __version__
+from xadapt.analysis.records import Score
+from xadapt.languages import get_language
+from xadapt.study.plan import Plan
+from xadapt.study.recipe import Recipe
+from xadapt.study.store import Result, Store
+from xadapt.tasks import get_task
+
+
+def study_of(recipe: Recipe, plan: Plan) -> dict[str, Any]:
+    """What the store keeps of a study: the recipe, its setting, and the evaluation behind each cell."""
+    cells = [
+        {
+            "regime": cell.regime,
+            "composition": cell.composition,
+            "intermediate": cell.intermediate,
+            "target": cell.target,
+            "seed": cell.seed,
+            "repeats": cell.repeats,
+            "evaluation": cell.evaluation.key,
+        }
+        for cell in plan.cells
+    ]
+    return {"recipe": recipe.model_dump(mode="json"), "setting": setting_line(recipe), "cells": cells}
+
+
+def setting_line(recipe: Recipe) -> str:
+    """What cells must share to stand in one table, in words: backbone, data, caps on rows."""
+    data = recipe.data if recipe.data in ("hub", "embedded") else Path(recipe.data).name
+    caps = (recipe.max_train_samples, recipe.max_eval_samples, recipe.max_predict_samples)
+    train, dev, test = ("all rows" if cap is None else f"first {cap} rows" for cap in caps)
+    return f"backbone {Path(recipe.backbone).name}, data {data}; train {train}, dev {dev}, test {test} a language"
+
+
+def collect_scores(store: Store, studies: Iterable[Mapping[str, Any]]) -> list[Score]:
+    """The scores of every finished cell of the studies, each cell and evaluation once."""
+    found: dict[tuple[str, ...], list[Score]] = {}
+    for study in studies:
+        for cell in study["cells"]:
+            result = store.read(store.root / "evaluate" / cell["evaluation"][:16])
+            if result:
+                identity = (study["setting"], *(str(value) for value in cell.values()))
+                found[identity] = _scores(store, study["setting"], cell, result)
+    return [score for scores in found.values() for score in scores]
+
+
+def _scores(store: Store, setting: str, cell: Mapping[str, Any], result: Result) -> list[Score]:
+    spec = result.manifest["spec"]
+    needs = result.manifest["needs"]
+    model = store.read(store.root / "train" / needs[0][:16]) if needs else None
+    task = get_task(spec["task"])
+    shared = {
+        "task": task.name,
+        "task_version": spec["task_version"],
+        **{name: cell[name] for name in ("regime", "composition", "intermediate", "seed", "repeats")},
+        "train_samples": model.record["train_samples"] if model else None,
+        "setting": setting,
+        "signature": _signature(cell, result, model),
+        "stage": result.manifest["key"],
+    }
+    return [
+        Score(
+            **shared, language=row["language"], family=get_language(row["language"]).family, metric=metric,
+            metric_version=spec["metrics"][metric], main=metric == task.main_metric, value=value, n=row["n"],
+            collapsed=row["collapsed"],
+        )
+        for row in result.record["scores"]
+        for metric, value in row["values"].items()
+    ]  # fmt: skip
+
+
+def _signature(cell: Mapping[str, Any], result: Result, model: Result | None) -> str:
+    """One line that names everything behind a number, as sacreBLEU's does."""
+    spec = result.manifest["spec"]
+    parts = [f"{spec['task']}.v{spec['task_version']}"]
+    parts += [f"{name}.v{version}" for name, version in spec["metrics"].items()]
+    parts += [f"backbone:{spec['backbone'][:48]}", f"regime:{cell['regime']}", f"comp:{cell['composition']}"]
+    parts += [f"inter:{cell['intermediate']}"] if cell["intermediate"] else []
+    if model:
+        training, regime = model.manifest["spec"]["training"], model.manifest["spec"]["regime"]
+        parts += [f"{name}:{value}" for name, value in regime.items() if name != "name"]
+        parts += [f"lr:{training['learning_rate']:g}", f"bs:{training['per_device_train_batch_size']}"]
+        parts += [f"steps:{model.record['steps']}", f"train:{model.record['train_samples']}"]
+    if result.record["retrieval_layer"] is not None:
+        parts.append(f"layer:{result.record['retrieval_layer']}")
+    return "|".join([*parts, f"dtype:{spec['dtype']}", f"seed:{cell['seed']}", f"xadapt:{__version__}"])

@@ -1,0 +1,210 @@
+"""The plan: a recipe unfolded into stages, each named by the hash of what it is; torch-free."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from xadapt.data.sources import Source, available_languages, open_source
+from xadapt.errors import UserError
+from xadapt.metrics import get_metric
+from xadapt.models.identity import backbone_identity
+from xadapt.study.precision import resolve_dtype
+from xadapt.study.recipe import Recipe
+from xadapt.tasks import Task, get_task
+
+# raised whenever the same spec would give other numbers
+STAGE_VERSIONS = {"train": 1, "evaluate": 1}
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces; TypeError for anything without one stable form."""
+    _check_stable(value)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def _check_stable(value: object) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"key {key!r} of a stage spec is not a string")
+            _check_stable(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_stable(inner)
+    elif not (value is None or isinstance(value, str | int | float | bool)):
+        raise TypeError(f"{type(value).__name__} {value!r} in a stage spec has no stable form")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A node of the plan.
+
+    spec is everything that can change the result (hashed); needs are the stages whose results it starts from
+    (hashed by key); where says how to run it here: backbone and data as the user named them (not hashed);
+    label is for people; examples estimates the rows that pass through the encoder, None if unknown.
+    """
+
+    kind: Literal["train", "evaluate"]
+    spec: Mapping[str, Any]
+    needs: tuple["Stage", ...]
+    where: Mapping[str, str]
+    label: str
+    examples: int | None = field(default=None, compare=False)
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 of what the stage is and of the keys of what it needs."""
+        identity = {
+            "kind": self.kind,
+            "version": STAGE_VERSIONS[self.kind],
+            "spec": self.spec,
+            "needs": [stage.key for stage in self.needs],
+        }
+        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the comparison and the evaluation that fills it; repeats marks a cell that is none's again."""
+
+    regime: str
+    composition: str
+    intermediate: str
+    target: str
+    seed: int
+    evaluation: Stage
+    repeats: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages in an order in which each comes after what it needs, the cells they fill, and what to tell."""
+
+    stages: tuple[Stage, ...]
+    cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()
+
+
+def make_plan(recipe: Recipe, *, evaluate: bool = True) -> Plan:
+    """Unfold a recipe; equal stages of different cells become one.
+
+    Without targets the plan is the intermediate trainings alone; without `evaluate` it stops at the models and
+    has no cells. Raises UserError if data or backbone cannot
+    be identified.
+    """
+    if not recipe.targets and not recipe.intermediate:
+        raise UserError(f"recipe '{recipe.name}' names neither `targets` nor `intermediate` tasks")
+    planner = _Planner(recipe)
+    cells: list[Cell] = []
+    trained: list[Stage] = []
+    for regime, section in recipe.regimes.items():
+        trained += [planner.train_intermediate(name, regime) for name in recipe.intermediate if not recipe.targets]
+        for target in recipe.targets:
+            for composition in section.compositions:
+                for intermediate in ("",) if composition == "none" else recipe.intermediate:
+                    cells.append(planner.cell(target, regime, composition, intermediate))
+    notes = tuple(dict.fromkeys(planner.notes))
+    if not evaluate:
+        models = [need for cell in cells for need in cell.evaluation.needs]
+        return Plan(_in_order([*trained, *models]), (), notes)
+    return Plan(_in_order([*trained, *(cell.evaluation for cell in cells)]), tuple(cells), notes)
+
+
+def _in_order(wanted: list[Stage]) -> tuple[Stage, ...]:
+    """Every stage once, by key, behind what it needs."""
+    found: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        for need in stage.needs:
+            visit(need)
+        found.setdefault(stage.key, stage)
+
+    for stage in wanted:
+        visit(stage)
+    return tuple(found.values())
+
+
+class _Planner:
+    """Makes stages of one recipe; holds what is looked up once: source, identities, data type."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.source: Source = open_source(recipe.data)
+        self.backbone = backbone_identity(recipe.backbone)
+        self.where = {"backbone": recipe.backbone, "data": recipe.data}
+        self.notes: list[str] = []
+
+    def cell(self, target: str, regime: str, composition: str, intermediate: str) -> Cell:
+        task = get_task(target)
+        repeats = bool(intermediate) and task.trains and task.train_task == intermediate
+        effective = "none" if repeats else composition
+        if repeats:
+            self.notes.append(
+                f"{target} with {composition} {intermediate} ({regime}): {intermediate} is {target}'s own training "
+                f"data, so there is nothing new to train; the cell shows composition none and is marked"
+            )
+        evaluation = self.evaluate(task, self._model(task, regime, effective, intermediate))
+        return Cell(regime, composition, intermediate, target, self.recipe.seed, evaluation, repeats)
+
+    def _model(self, task: Task, regime: str, composition: str, intermediate: str) -> Stage | None:
+        """The training whose model is evaluated; None for retrieval straight from the backbone."""
+        before = self.train_intermediate(intermediate, regime) if composition != "none" else None
+        return self._train(task, regime, composition, before) if task.trains else before
+
+    def train_intermediate(self, name: str, regime: str) -> Stage:
+        return self._train(get_task(name, role="intermediate"), regime, "none", None)
+
+    def _train(self, task: Task, regime: str, composition: str, before: Stage | None) -> Stage:
+        recipe, data_task = self.recipe, get_task(task.train_task)
+        settings = recipe.training_for(task, regime)
+        numbers = settings.model_dump() | {"dtype": resolve_dtype(settings.dtype)}
+        spec = {
+            "backbone": self.backbone,
+            "train": self._split(data_task, "en", "train", recipe.max_train_samples),
+            "dev": self._split(task, "en", "validation", recipe.max_eval_samples),
+            "regime": dict(recipe.regimes.items())[regime].spec.model_dump(),
+            "composition": composition,
+            "training": numbers,
+            "seed": recipe.seed,
+        }
+        behind = f", {composition} {before.spec['dev']['task']}" if before else ""
+        rows = self._rows(data_task, ["en"], "train", recipe.max_train_samples)
+        steps = settings.max_steps
+        examples = steps * settings.batch_size if steps else rows and int(rows * settings.num_train_epochs)
+        label = f"train {task.name}, {regime}{behind}"
+        return Stage("train", spec, (before,) if before else (), self.where, label, examples)
+
+    def evaluate(self, task: Task, model: Stage | None) -> Stage:
+        """The zero-shot evaluation of a model, or of the backbone itself, on the task's languages."""
+        recipe = self.recipe
+        languages = recipe.evaluated_languages(task, available_languages(self.source, task))
+        spec = {
+            "backbone": self.backbone,
+            "task": task.name,
+            "task_version": task.version,
+            "metrics": {name: get_metric(task.format, name).version for name in task.metrics},
+            "languages": {code: self.source.identity(task, code, "test") for code in languages},
+            "max_samples": recipe.max_predict_samples,
+            "max_seq_length": model.spec["training"]["max_seq_length"]
+            if model and task.trains
+            else task.max_seq_length,
+            "dtype": model.spec["training"]["dtype"] if model else resolve_dtype(recipe.training.get("dtype", "auto")),
+            "retrieval_layer": None if task.trains else recipe.retrieval_layer,
+        }
+        of = model.label.removeprefix("train ") if model else "the backbone itself"
+        rows = self._rows(task, languages, "test", recipe.max_predict_samples)
+        sides = rows and rows * (1 if task.trains else 2)
+        label = f"evaluate {task.name} on {len(languages)} languages: {of}"
+        return Stage("evaluate", spec, (model,) if model else (), self.where, label, sides)
+
+    def _split(self, task: Task, lang: str, split: Literal["train", "validation"], cap: int | None) -> dict[str, Any]:
+        identity = self.source.identity(task, lang, split)
+        return {"task": task.name, "task_version": task.version, "lang": lang, "data": identity, "max_samples": cap}
+
+    def _rows(self, task: Task, languages: list[str], split: Any, cap: int | None) -> int | None:
+        counts = [self.source.count(task, lang, split) for lang in languages]
+        known = [min(count, cap or count) if count is not None else cap for count in counts]
+        return None if None in known else sum(count for count in known if count is not None)

@@ -1,0 +1,116 @@
+"""Recipes from YAML files: `extends`, `--set` overrides, and errors that name the key."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from xadapt.errors import UserError, unknown
+from xadapt.study.recipe import Recipe
+
+
+class _NoAliases(yaml.SafeLoader):
+    """Plain YAML: aliases, with which a small file grows without bound, are refused."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed")
+        return super().compose_node(parent, index)
+
+
+def load_recipe(path: str | Path, *, overrides: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe file, apply what it extends, `a.b=value` overrides and options given on the command line.
+
+    A path that does not exist is looked up among the recipes that ship with xadapt. Raises UserError naming
+    file and key.
+    """
+    file = find_recipe(Path(path))
+    values = _read(file, seen=())
+    for override in overrides:
+        _set(values, override)
+    values |= {name: value for name, value in (options or {}).items() if value is not None}
+    values.setdefault("name", file.stem)
+    return make_recipe(values, place=str(path))
+
+
+def make_recipe(values: Mapping[str, Any], *, place: str) -> Recipe:
+    """Validate a recipe; UserError names the key at fault, its place and the nearest valid key."""
+    try:
+        return Recipe.model_validate(dict(values))
+    except ValidationError as error:
+        raise _located(error, place) from error
+
+
+def find_recipe(path: Path) -> Path:
+    """The file itself, or the recipe of that name that ships with xadapt."""
+    if path.is_file():
+        return path
+    import xadapt_configs
+
+    folder = Path(next(iter(xadapt_configs.__path__)))
+    shipped = {file.name: file for file in sorted(folder.glob("*.yaml"))}
+    for name in (path.name, f"{path.name}.yaml"):
+        if name in shipped and path.parent in (Path("."), Path("configs")):
+            return shipped[name]
+    raise unknown("recipe", path, shipped, place="RECIPE (no such file)")
+
+
+def _read(file: Path, *, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if file.resolve() in seen:
+        raise UserError(f"{file}: `extends` goes round in a circle: {' -> '.join(p.name for p in seen)}")
+    try:
+        values = yaml.load(file.read_text(encoding="utf-8-sig"), Loader=_NoAliases)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{file}: a recipe is a mapping of keys to values")
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    below = find_recipe(file.parent / str(parent))
+    return _merge(_read(below, seen=(*seen, file.resolve())), values)
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise UserError(f"--set '{override}' is not of the form a.b=value")
+    *parents, last = path.split(".")
+    for key in parents:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set '{override}': '{key}' is a value, not a section")
+    values[last] = yaml.load(text, Loader=_NoAliases)
+
+
+def _located(error: ValidationError, place: str) -> UserError:
+    """The first problem pydantic found, in the project's words."""
+    problem = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, UserError):
+        return UserError(f"{place}: {cause}")
+    if problem["type"] == "extra_forbidden":
+        section = _section(problem["loc"][:-1])
+        return unknown("key", key, section.model_fields, place=place)
+    return UserError(f"{place}: {key or 'recipe'} = {problem.get('input')!r}: {problem['msg']}")
+
+
+def _section(loc: Sequence[int | str]) -> type[BaseModel]:
+    """The model whose keys are valid at a place in a recipe."""
+    from xadapt.study.recipe import AdapterSection, FullSection, Regimes
+
+    sections: dict[tuple[int | str, ...], type[BaseModel]] = {
+        ("regimes",): Regimes, ("regimes", "full"): FullSection, ("regimes", "adapter"): AdapterSection,
+    }  # fmt: skip
+    return sections.get(tuple(loc), Recipe)

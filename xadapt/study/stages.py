@@ -1,0 +1,204 @@
+"""What a stage does: train a model on English rows, or evaluate one on every language."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from pydantic import TypeAdapter
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from xadapt.data import Rows, Source, open_source
+from xadapt.evaluation.retrieval import sentence_vectors
+from xadapt.evaluation.zero_shot import LanguageResult, Predictor, evaluate_languages, model_predictor, score_language
+from xadapt.formats import FORMATS, Features
+from xadapt.models.backbone import Backbone
+from xadapt.models.task_model import TaskModel
+from xadapt.models.trimming import TrimmedVocabulary, trim_vocabulary
+from xadapt.regimes.protocol import Regime, open_regime
+from xadapt.regimes.specs import RegimeSpec
+from xadapt.study.plan import Stage
+from xadapt.study.store import Result, Store
+from xadapt.tasks import Task, get_task
+from xadapt.training.log import JsonLog
+from xadapt.training.loop import FitResult, Monitor, Training, default_token_budget, make_accelerator
+from xadapt.training.settings import TrainingSettings
+
+_REGIME: TypeAdapter[RegimeSpec] = TypeAdapter(RegimeSpec)
+
+
+class Reporter(Protocol):
+    """Told how a stage goes: the monitors of a training, the rows an evaluation has done."""
+
+    def monitors(self, stage: Stage) -> list[Monitor]: ...
+
+    def evaluated(self, stage: Stage, total: int) -> Callable[[int], None]: ...
+
+
+def run_stage(stage: Stage, store: Store, folder: Path, reporter: Reporter) -> dict[str, Any]:
+    """Do the stage's work into `folder`; the record for its manifest. UserError for what a user can mend."""
+    backbone = Backbone(stage.where["backbone"])
+    source = open_source(stage.where["data"])
+    if stage.kind == "train":
+        return _Train(stage, store, folder, reporter, backbone, source).run()
+    return _evaluate(stage, store, folder, reporter, backbone, source)
+
+
+class _Train:
+    """One training, from rows to an artefact."""
+
+    def __init__(
+        self, stage: Stage, store: Store, folder: Path, reporter: Reporter, backbone: Backbone, source: Source
+    ) -> None:
+        self.stage, self.folder, self.reporter, self.backbone = stage, folder, reporter, backbone
+        spec = stage.spec
+        self.settings = TrainingSettings.model_validate(spec["training"])
+        self.task = get_task(spec["dev"]["task"])
+        self.form = FORMATS[self.task.format]
+        train, dev = spec["train"], spec["dev"]
+        self.train_rows = source.load(get_task(train["task"]), train["lang"], "train", limit=train["max_samples"])
+        self.dev_rows = source.load(self.task, dev["lang"], "validation", limit=dev["max_samples"])
+        self.regime = open_regime(_REGIME.validate_python(spec["regime"]))
+        self.before = store.verified(stage.needs[0]).folder if stage.needs else None
+
+    def run(self) -> dict[str, Any]:
+        train, dev = self._encode(self.train_rows), self._encode(self.dev_rows)
+        encoder = self._attach()
+        trimmed = None
+        if self.stage.spec["regime"]["name"] == "full":
+            trimmed = trim_vocabulary(encoder, [*train.input_ids, *dev.input_ids])
+            train, dev = _trim(trimmed, train), _trim(trimmed, dev)
+        torch.manual_seed(self.stage.spec["seed"])
+        head = self.form.head(encoder.config.hidden_size, self.task, encoder.config.hidden_dropout_prob)
+        assert head is not None
+        model = TaskModel(encoder, head)
+        trainable = {name for name, _ in self.regime.trainable(encoder)}
+        count = sum(p.numel() for name, p in encoder.named_parameters() if name in trainable)
+        result = self._fit(model, train, dev)
+        if trimmed:
+            trimmed.restore(encoder, decay=result.decay)
+        self.regime.save(encoder, self.folder, name=self.task.name)
+        save_file(head.state_dict(), self.folder / "head.safetensors")
+        return self._record(result, count + sum(p.numel() for p in head.parameters()))
+
+    def _encode(self, rows: Rows) -> Features:
+        task = get_task(rows.task)
+        return self.form.encode(rows, task, self.backbone.tokenizer, self.settings.max_seq_length)
+
+    def _attach(self) -> PreTrainedModel:
+        torch.manual_seed(self.stage.spec["seed"])
+        composition = self.stage.spec["composition"]
+        return self.regime.attach(
+            self.backbone,
+            name=self.task.name,
+            start=self.before if composition == "continue" else None,
+            below=self.before if composition == "stack" else None,
+        )
+
+    def _fit(self, model: TaskModel, train: Features, dev: Features) -> FitResult:
+        accelerator = make_accelerator(self.settings.dtype)
+        pad = self.backbone.tokenizer.pad_token_id
+        predict = model_predictor(
+            model, pad_token_id=pad, token_budget=default_token_budget(accelerator.device), device=accelerator.device
+        )
+
+        def evaluate() -> dict[str, float]:
+            return score_language(self.task, "en", self.dev_rows, dev, predict(dev)).values
+
+        with JsonLog(self.folder / "log.jsonl") as log:
+            return Training(
+                model, self.form, train, self.settings, seed=self.stage.spec["seed"], pad_token_id=pad,
+                accelerator=accelerator, evaluate=evaluate, metric=self.task.main_metric,
+                monitors=[log, *self.reporter.monitors(self.stage)],
+            ).run()  # fmt: skip
+
+    def _record(self, result: FitResult, trainable: int) -> dict[str, Any]:
+        return {
+            "train_samples": len(self.train_rows),
+            "dev_samples": len(self.dev_rows),
+            "steps": len(result.losses),
+            "final_loss": result.losses[-1],
+            "selected_step": result.best_step,
+            f"dev_{self.task.main_metric}": result.best_metric,
+            "trainable_parameters": trainable,
+            "seconds": round(result.seconds, 3),
+            "examples_per_second": round(result.examples_per_second, 3),
+            "padding": round(result.padding, 4),
+            "dtype": self.settings.dtype,
+        }
+
+
+def _trim(trimmed: TrimmedVocabulary, features: Features) -> Features:
+    return Features(trimmed.map(features.input_ids), features.labels, features.row)
+
+
+def _evaluate(
+    stage: Stage, store: Store, folder: Path, reporter: Reporter, backbone: Backbone, source: Source
+) -> dict[str, Any]:
+    spec = stage.spec
+    task = get_task(spec["task"])
+    rows = {lang: source.load(task, lang, "test", limit=spec["max_samples"]) for lang in spec["languages"]}
+    total = sum(map(len, rows.values())) * (1 if task.trains else 2)
+    before = store.verified(stage.needs[0]) if stage.needs else None
+    predict, layer = _predictor(stage, task, before, backbone, reporter.evaluated(stage, total))
+    results = list(evaluate_languages(task, rows, predict, backbone.tokenizer, max_length=spec["max_seq_length"]))
+    _write_predictions(folder / "predictions.parquet", task, results)
+    scores = [_score(task, result) for result in results]
+    (folder / "scores.json").write_text(json.dumps(scores, indent=1))
+    return {"scores": scores, "dtype": spec["dtype"], "retrieval_layer": layer, "rows": total}
+
+
+def _predictor(
+    stage: Stage, task: Task, before: Result | None, backbone: Backbone, progress: Callable[[int], None]
+) -> tuple[Predictor, int | None]:
+    """Logits of the trained model, or sentence vectors of the encoder; and the layer these come from."""
+    accelerator = make_accelerator(stage.spec["dtype"])
+    device, pad = accelerator.device, backbone.tokenizer.pad_token_id
+    budget = default_token_budget(device)
+    encoder = _regime(before).load(backbone, before.folder) if before else backbone.encoder()
+    if task.trains:
+        assert before is not None
+        head = FORMATS[task.format].head(encoder.config.hidden_size, task, 0.0)
+        assert head is not None
+        head.load_state_dict(load_file(before.folder / "head.safetensors"))
+        model = accelerator.prepare(TaskModel(encoder, head))
+        return model_predictor(model, pad_token_id=pad, token_budget=budget, device=device, progress=progress), None
+    encoder = accelerator.prepare(encoder)
+    layer = stage.spec["retrieval_layer"]
+    layer = backbone.retrieval_layer if layer is None else layer
+
+    def predict(features: Features) -> list[torch.Tensor]:
+        return sentence_vectors(
+            encoder, features, layer=layer, pad_token_id=pad, token_budget=budget, device=device, progress=progress
+        )
+
+    return predict, layer
+
+
+def _regime(trained: Result) -> Regime:
+    return open_regime(_REGIME.validate_python(trained.manifest["spec"]["regime"]))
+
+
+def _score(task: Task, result: LanguageResult) -> dict[str, Any]:
+    return {"language": result.lang, "n": result.n, "values": result.values, "collapsed": result.collapsed}
+
+
+def _write_predictions(path: Path, task: Task, results: Sequence[LanguageResult]) -> None:
+    """One row an example: language, row, prediction and gold as label names (tags joined by spaces)."""
+    columns: dict[str, list[Any]] = {"language": [], "row": [], "prediction": [], "gold": []}
+    for result in results:
+        for row, (prediction, gold) in enumerate(zip(result.predictions, result.references, strict=True)):
+            values = (result.lang, row, _readable(task, prediction), _readable(task, gold))
+            for column, value in zip(columns.values(), values, strict=True):
+                column.append(value)
+    pq.write_table(pa.table(columns), path, compression="zstd")
+
+
+def _readable(task: Task, value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(task.labels[label] for label in value)
+    return task.labels[value] if task.labels else str(value)

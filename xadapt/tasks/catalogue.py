@@ -1,0 +1,26 @@
+"""All tasks by name."""
+
+from xadapt.errors import unknown
+from xadapt.tasks.intermediate import INTERMEDIATE_TASKS
+from xadapt.tasks.spec import Task
+from xadapt.tasks.xtreme import XTREME_TASKS
+
+TASKS: dict[str, Task] = {task.name: task for task in (*INTERMEDIATE_TASKS, *XTREME_TASKS)}
+
+
+def intermediate_names() -> list[str]:
+    """Names of the intermediate tasks, in the catalogue's order."""
+    return [task.name for task in TASKS.values() if task.role == "intermediate"]
+
+
+def target_names() -> list[str]:
+    """Names of the target tasks, in the catalogue's order."""
+    return [task.name for task in TASKS.values() if task.role == "target"]
+
+
+def get_task(name: str, *, place: str = "--task", role: str | None = None) -> Task:
+    """The task with this name; raises UserError naming the nearest one, among `role`'s tasks if given."""
+    valid = [task.name for task in TASKS.values() if role in (None, task.role)]
+    if name not in valid:
+        raise unknown(f"{role} task" if role else "task", name, valid, place=place)
+    return TASKS[name]

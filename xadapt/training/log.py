@@ -1,0 +1,31 @@
+"""The training log: one JSON line a step and a selection."""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+
+class JsonLog:
+    """A monitor that writes `{"step": .., "loss": ..}` lines, full precision, flushed at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def step(self, step: int, total: int, values: dict[str, float]) -> None:
+        self._write({"step": step, **values})
+
+    def selection(self, step: int, epoch: float, metrics: dict[str, float], best: bool) -> None:
+        self._write({"step": step, "epoch": epoch, "dev": metrics, "best": best})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()

@@ -1,0 +1,183 @@
+"""The one training loop: every regime, every format, selection on English dev only."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from xadapt.errors import UserError
+from xadapt.formats import Features, Format
+from xadapt.formats.features import collate
+from xadapt.training.batching import micro_batches, optimizer_batches, steps_per_epoch
+from xadapt.training.optimizer import make_optimizer, make_schedule
+from xadapt.training.settings import TrainingSettings
+
+
+class Monitor(Protocol):
+    """Told of every step and selection; the log file and the progress bar are monitors."""
+
+    def step(self, step: int, total: int, values: dict[str, float]) -> None: ...
+
+    def selection(self, step: int, epoch: float, metrics: dict[str, float], best: bool) -> None: ...
+
+
+@dataclass
+class FitResult:
+    """What a training did.
+
+    losses holds the mean loss of every step; best_metric the dev score of the parameters that were kept, taken
+    at best_step; decay the product of (1 - learning_rate * weight_decay) up to there; seconds and
+    examples_per_second cover the training steps alone, padding the share of padded positions.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    best_metric: float = -math.inf
+    best_step: int = 0
+    decay: float = 1.0
+    seconds: float = 0.0
+    examples: int = 0
+    tokens: int = 0
+    positions: int = 0
+
+    @property
+    def examples_per_second(self) -> float:
+        return self.examples / self.seconds if self.seconds else 0.0
+
+    @property
+    def padding(self) -> float:
+        return 1 - self.tokens / self.positions if self.positions else 0.0
+
+
+def make_accelerator(dtype: str) -> Accelerator:
+    """An Accelerator for "float32" or "bfloat16", whatever an earlier stage of this process ran in."""
+    AcceleratorState._reset_state(reset_partial_state=False)
+    return Accelerator(mixed_precision="bf16" if dtype == "bfloat16" else "no")
+
+
+def default_token_budget(device: torch.device) -> int:
+    """Padded tokens a forward pass takes at once: a CPU's caches want few, a GPU many."""
+    return 4096 if device.type == "cpu" else 32768
+
+
+class Training:
+    """One training of one model: features in, the best parameters left in the model.
+
+    evaluate gives the dev metrics of the model as it stands, the headline under `metric`. token_budget bounds
+    the padded tokens of a micro-batch and changes nothing but memory.
+    """
+
+    def __init__(
+        self, model: nn.Module, format: Format, features: Features, settings: TrainingSettings, *, seed: int,
+        pad_token_id: int, accelerator: Accelerator, evaluate: Callable[[], dict[str, float]], metric: str,
+        monitors: list[Monitor], token_budget: int | None = None,
+    ) -> None:  # fmt: skip
+        self.format, self.features, self.settings, self.seed = format, features, settings, seed
+        self.pad_token_id, self.accelerator = pad_token_id, accelerator
+        self.evaluate, self.metric, self.monitors = evaluate, metric, monitors
+        self.token_budget = token_budget or default_token_budget(accelerator.device)
+        per_epoch = steps_per_epoch(len(features), settings.batch_size)
+        self.steps_per_epoch = per_epoch
+        self.total_steps = settings.max_steps or math.ceil(per_epoch * settings.num_train_epochs)
+        self.trainable = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        optimizer = make_optimizer(self.trainable, settings)
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.schedule = make_schedule(self.optimizer, settings, self.total_steps)
+        self.result = FitResult()
+        self._decay = 1.0
+        self._best: dict[str, Tensor] = {}
+
+    def run(self) -> FitResult:
+        """Train to the last step, then put the best parameters back; raises UserError on a loss that is not finite."""
+        torch.manual_seed(self.seed)
+        for step, indices in enumerate(self._batches(), start=1):
+            self._step(step, indices)
+            if self._selects(step):
+                self._select(step)
+        self._restore_best()
+        return self.result
+
+    def _batches(self) -> Iterator[list[int]]:
+        done, epoch = 0, 0
+        while done < self.total_steps:
+            for indices in optimizer_batches(
+                self.features.lengths, batch_size=self.settings.batch_size, seed=self.seed, epoch=epoch
+            ):
+                yield indices
+                done += 1
+                if done == self.total_steps:
+                    return
+            epoch += 1
+
+    def _step(self, step: int, indices: list[int]) -> None:
+        started = time.perf_counter()
+        self.model.train()
+        loss = self._backward(indices)
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss} at step {step}: training diverged at learning_rate "
+                f"{self.settings.learning_rate:g}; lower --learning-rate or set --dtype float32"
+            )
+        norm = self._update()
+        self.result.losses.append(loss)
+        self.result.examples += len(indices)
+        self.result.seconds += time.perf_counter() - started
+        values = {"loss": loss, "grad_norm": norm, "learning_rate": self._used_learning_rate}
+        values |= {"examples_per_second": self.result.examples_per_second, "epoch": step / self.steps_per_epoch}
+        for monitor in self.monitors:
+            monitor.step(step, self.total_steps, values)
+
+    def _backward(self, indices: list[int]) -> float:
+        """Accumulate the gradient of the mean loss over the optimizer batch; the loss."""
+        batches = [
+            collate(self.features, rows, self.pad_token_id)
+            for rows in micro_batches(indices, self.features.lengths, token_budget=self.token_budget)
+        ]
+        units = sum(self.format.units(batch["labels"]) for batch in batches)
+        total = 0.0
+        for batch in batches:
+            self.result.tokens += int(batch["attention_mask"].sum())
+            self.result.positions += batch["attention_mask"].numel()
+            batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
+            logits = self.model(batch["input_ids"], batch["attention_mask"])
+            loss = self.format.loss(logits, batch["labels"]) / units
+            self.accelerator.backward(loss)
+            total += loss.item()
+        return total
+
+    def _update(self) -> float:
+        parameters = [parameter for _, parameter in self.trainable]
+        limit = self.settings.max_grad_norm or math.inf
+        norm = float(self.accelerator.clip_grad_norm_(parameters, limit))
+        self._used_learning_rate = float(self.schedule.get_last_lr()[0])
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._decay *= 1 - self._used_learning_rate * self.settings.weight_decay
+        return norm
+
+    def _selects(self, step: int) -> bool:
+        every = self.settings.eval_steps
+        return step == self.total_steps or step % self.steps_per_epoch == 0 or bool(every and step % every == 0)
+
+    def _select(self, step: int) -> None:
+        metrics = self.evaluate()
+        best = metrics[self.metric] > self.result.best_metric
+        if best:
+            self.result.best_metric, self.result.best_step = metrics[self.metric], step
+            self.result.decay = self._decay
+            if step < self.total_steps:
+                self._best = {name: parameter.detach().cpu().clone() for name, parameter in self.trainable}
+            else:
+                self._best = {}
+        for monitor in self.monitors:
+            monitor.selection(step, step / self.steps_per_epoch, metrics, best)
+
+    def _restore_best(self) -> None:
+        for name, parameter in self.trainable if self._best else ():
+            parameter.data.copy_(self._best[name])

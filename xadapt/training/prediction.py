@@ -1,0 +1,32 @@
+"""Logits for features, sorted by length, in their own order: the forward pass of dev and test alike."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from xadapt.formats import Features
+from xadapt.formats.features import collate
+from xadapt.training.batching import micro_batches
+
+
+def predict_logits(
+    model: nn.Module, features: Features, *, pad_token_id: int, token_budget: int, device: torch.device,
+    progress: Callable[[int], None] | None = None,
+) -> list[Tensor]:  # fmt: skip
+    """One logits tensor a feature on the CPU in fp32: [labels] for classification, [tokens, labels] for tagging.
+
+    progress is told the number of features done after each batch.
+    """
+    model.eval()
+    found: list[Tensor | None] = [None] * len(features)
+    lengths = features.lengths
+    with torch.inference_mode():
+        for indices in micro_batches(range(len(features)), lengths, token_budget=token_budget):
+            batch = collate(features, indices, pad_token_id)
+            logits = model(batch["input_ids"].to(device), batch["attention_mask"].to(device)).float().cpu()
+            for at, i in enumerate(indices):
+                found[i] = logits[at, : lengths[i]] if logits.dim() == 3 else logits[at]
+            if progress:
+                progress(len(indices))
+    return [logits for logits in found if logits is not None]
