@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    from xadapt.analysis.scorecard import visible
+    from xadapt.analysis.export import visible
 
     typer.echo(f"error: {visible(message)}", err=True)
     sys.exit(code)

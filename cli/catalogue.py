@@ -1,12 +1,14 @@
 """`xadapt tasks` and `xadapt languages`: what there is to train and evaluate."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xadapt.languages import LANGUAGES, Language
-from xadapt.tasks import TASKS, Task, get_task
+
+if TYPE_CHECKING:
+    from xadapt.tasks import Task
 
 tasks_app = typer.Typer(help="List the tasks, or show one.", invoke_without_command=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -17,6 +19,8 @@ def tasks(context: typer.Context, as_json: Json = False) -> None:
     """List intermediate and target tasks with their sources."""
     if context.invoked_subcommand:
         return
+    from xadapt.tasks import TASKS
+
     if as_json:
         typer.echo(json.dumps([_task_record(task) for task in TASKS.values()], indent=1))
         return
@@ -34,6 +38,8 @@ def tasks(context: typer.Context, as_json: Json = False) -> None:
 @tasks_app.command("show")
 def show(name: Annotated[str, typer.Argument(help="The task's name.", metavar="TASK")], as_json: Json = False) -> None:
     """Show one task: data, labels, languages, starting numbers, notes."""
+    from xadapt.tasks import get_task
+
     task = get_task(name, place="TASK")
     if as_json:
         typer.echo(json.dumps(_task_record(task), indent=1))
@@ -66,7 +72,7 @@ def languages(as_json: Json = False) -> None:
     _print(table)
 
 
-def _facts(task: Task) -> list[tuple[str, str]]:
+def _facts(task: "Task") -> list[tuple[str, str]]:
     numbers = [
         f"{regime}: learning_rate {o.learning_rate:g}, {o.num_train_epochs} epochs, batch {o.per_device_train_batch_size}"
         for regime, o in task.optimisation.items()
@@ -88,11 +94,13 @@ def _facts(task: Task) -> list[tuple[str, str]]:
     return [*facts, *(("note", note) for note in task.notes), ("cite", task.citation)]
 
 
-def _task_record(task: Task) -> dict[str, Any]:
+def _task_record(task: "Task") -> dict[str, Any]:
     return task.model_dump(mode="json")
 
 
 def _language_record(language: Language) -> dict[str, Any]:
+    from xadapt.tasks import TASKS
+
     having = [task.name for task in TASKS.values() if language.code in task.languages]
     return {
         "code": language.code, "name": language.name, "iso3": language.iso3, "family": language.family,

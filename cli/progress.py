@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from xadapt.analysis.export import visible
 from xadapt.errors import UserError
 from xadapt.study.executors import Outcome
 from xadapt.study.plan import Stage
@@ -27,7 +28,7 @@ class ConsoleReporter:
         self.console.print(f"[{number}/{total}] {escape(stage.label)} ...", markup=False)
         if self.console.is_terminal:
             self._bars = Progress(
-                TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                TextColumn("  {task.description}"), BarColumn(bar_width=16), MofNCompleteColumn(), TimeRemainingColumn(),
                 TextColumn("{task.fields[values]}"), console=self.console, transient=True,
             )  # fmt: skip
             self._bars.start()
@@ -103,7 +104,7 @@ def _detail(outcome: Outcome) -> str:
     """What a stage's line says behind its label."""
     if outcome.error is not None:
         kind = "" if isinstance(outcome.error, UserError) else f"{type(outcome.error).__name__}: "
-        return f"\n      {kind}{outcome.error}"
+        return f"\n      {kind}{visible(str(outcome.error))}"
     if outcome.result is None:
         return " (what it needs failed)"
     record, seconds = outcome.result.record, outcome.result.manifest["provenance"]["seconds"]

@@ -1,6 +1,7 @@
 """`run`, `plan` and `compare`: whole recipes, through the store."""
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,10 +45,14 @@ def run(
     _write(scorecard, loaded, folder)
     typer.echo(f"scores: {folder / 'scores.csv'}, {folder / 'scores.parquet'}")
     typer.echo(f"report: {folder / 'report.html'}")
-    again = f" --store {store}" if store != "runs" else ""
-    typer.echo(
-        f"next: xadapt compare{again}, or another --set, as: xadapt run {recipe}{again} --set seed=1 --set name={loaded.name}-1"
-    )
+    place = ["--store", store] if store != "runs" else []
+    given = [
+        word for option, value in (("--backbone", backbone), ("--data", data)) if value for word in (option, value)
+    ]
+    changes = [*(overrides or []), f"seed={loaded.seed + 1}", f"name={loaded.name}-seed{loaded.seed + 1}"]
+    again = ["xadapt", "run", recipe, *place, *given, *(word for change in changes for word in ("--set", change))]
+    typer.echo(f"another seed: {shlex.join(again)}")
+    typer.echo(f"next: {shlex.join(['xadapt', 'compare', *place])}")
 
 
 def plan(

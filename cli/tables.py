@@ -10,7 +10,9 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from xadapt.analysis.scorecard import MISSING, Cell, Line, Scorecard, Table, visible
+from xadapt.analysis.export import visible
+from xadapt.analysis.scorecard import Scorecard
+from xadapt.analysis.table import MISSING, Cell, Line, Table
 
 PLAIN_WIDTH = 100
 Grid = list[list[str]]  # the header, then one list of strings a line

@@ -1,17 +1,17 @@
 """`train-intermediate`, `train-target` and `evaluate`: one cell of a study from a command's options."""
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from xadapt.errors import UserError
-from xadapt.regimes.specs import check_composition
-from xadapt.tasks import get_task
 from xadapt_cli.options import EVALUATION, SHARED, TARGET, takes
 
 if TYPE_CHECKING:
     from xadapt.study.recipe import Recipe
+    from xadapt.tasks import Task
 
 _ADAPTER_OPTIONS = {
     "adapter_config": "config",
@@ -23,7 +23,7 @@ _ADAPTER_OPTIONS = {
 @takes(SHARED)
 def train_intermediate(**options: Any) -> None:
     """Train an intermediate task in English, as an adapter or by full fine-tuning."""
-    task = get_task(options["task"], role="intermediate")
+    task = _task(options["task"], role="intermediate")
     recipe = _recipe(options, name=f"{task.name}-{options['regime']}", composition="none")
     result = _run(recipe, options["store"], evaluate=False)
     stack = "continue" if options["regime"] == "full" else "stack"
@@ -33,7 +33,7 @@ def train_intermediate(**options: Any) -> None:
 @takes(SHARED, TARGET)
 def train_target(**options: Any) -> None:
     """Train a target task in English, directly or with an intermediate task behind it."""
-    task = get_task(options["task"], role="target")
+    task = _task(options["task"], role="target")
     if not task.trains:
         raise UserError(f"task '{task.name}' has no training: `xadapt evaluate --task {task.name}` scores the encoder")
     recipe = _target_recipe(options)
@@ -46,13 +46,19 @@ def train_target(**options: Any) -> None:
 @takes(SHARED, TARGET, EVALUATION)
 def evaluate(**options: Any) -> None:
     """Evaluate a target zero-shot on its languages; what has to be trained first is, or is found in the store."""
-    get_task(options["task"], role="target")
+    _task(options["task"], role="target")
     recipe = _target_recipe(options)
     result = _run(recipe, options["store"], evaluate=True)
     from xadapt_cli.study import show_scores
 
     show_scores(options["store"], [recipe.name])
     _close(result, "xadapt compare", options, repeat=False)
+
+
+def _task(name: str, *, role: str, place: str = "--task") -> "Task":
+    from xadapt.tasks import get_task
+
+    return get_task(name, place=place, role=role)
 
 
 def _target_recipe(options: Mapping[str, Any]) -> "Recipe":
@@ -63,12 +69,14 @@ def _target_recipe(options: Mapping[str, Any]) -> "Recipe":
 
 def _composition(options: Mapping[str, Any]) -> str:
     """The composition asked for, or the natural one; UserError where it and --intermediate disagree."""
+    from xadapt.regimes.specs import check_composition
+
     behind, composition = options["intermediate"], options["composition"]
     if composition is None:
         composition = ("continue" if options["regime"] == "full" else "stack") if behind else "none"
     check_composition(options["regime"], composition, place="--regime and --composition")
     if behind:
-        get_task(behind, place="--intermediate", role="intermediate")
+        _task(behind, role="intermediate", place="--intermediate")
     if (composition == "none") == bool(behind):
         remedy = "leave --intermediate out" if behind else "name an intermediate task, such as --intermediate mnli"
         raise UserError(f"--composition {composition} {'with' if behind else 'without'} --intermediate: {remedy}")
@@ -76,6 +84,7 @@ def _composition(options: Mapping[str, Any]) -> str:
 
 
 def _recipe(options: Mapping[str, Any], *, name: str, composition: str, target: str | None = None) -> "Recipe":
+    from xadapt.regimes.specs import check_composition
     from xadapt.study.recipe_file import make_recipe
     from xadapt.training.settings import TrainingSettings
 
@@ -122,9 +131,9 @@ def _close(artefact: str, following: str, options: Mapping[str, Any], *, repeat:
     """The last two lines: where the artefact is, and what to type next with the options that must stay the same."""
     typer.echo(f"artefact: {artefact}")
     same = "".join(
-        f" --{name.replace('_', '-')} {options[name]}"
+        f" --{name.replace('_', '-')} {quote(str(options[name]))}"
         for name, (_, default) in SHARED.items()
         if repeat and name != "task" and options[name] != default
     )
-    store = f" --store {options['store']}" if not repeat and options["store"] != "runs" else ""
+    store = f" --store {quote(options['store'])}" if not repeat and options["store"] != "runs" else ""
     typer.echo(f"next: {following}{same}{store}")

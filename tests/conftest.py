@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +95,9 @@ def write_split(path: Path, rows: list[dict[str, Any]], class_names: dict[str, l
 
 
 @pytest.fixture
-def realdata() -> Iterator[Path]:
+def realdata() -> Path:
     """The folder of real data that XADAPT_REALDATA names; tests that need it are left out without it."""
     folder = Path(os.environ.get("XADAPT_REALDATA", ""))
     if not os.environ.get("XADAPT_REALDATA") or not folder.is_dir():
         pytest.skip("XADAPT_REALDATA names no folder of real data")
-    yield folder
+    return folder

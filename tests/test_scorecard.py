@@ -1,17 +1,16 @@
 """The scorecard against numbers worked out by hand, and what it must refuse to merge."""
 
-import csv
 import json
 import random
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 
 import pytest
 
 from xadapt.analysis.records import Score
-from xadapt.analysis.scorecard import Cell, Row, Scorecard, Table, visible
+from xadapt.analysis.scorecard import Scorecard
+from xadapt.analysis.table import Cell, Row, Table
 from xadapt.errors import UserError
 from xadapt.languages import LANGUAGES
 from xadapt.tasks import TASKS
@@ -273,32 +272,6 @@ def test_small_negative_gain_is_no_negative_zero() -> None:
     assert text(table, "gain", "full · continue · mnli") == "0.0"
 
 
-def test_csv_round_trip_escapes_formulas(tmp_path: Path) -> None:
-    scores = [made_up(setting=f'{start}1,"q"\nline') for start in "=+-@"] + [made_up(setting=HOSTILE)]
-    Scorecard(scores).write_csv(tmp_path / "new" / "scores.csv")
-    with open(tmp_path / "new" / "scores.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["setting"] for row in rows] == [f'\'{s}1,"q"\nline' for s in "=+-@"] + [HOSTILE]
-    assert float(rows[0]["value"]) == 50.0
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["scores.csv"]
-
-
-def test_parquet_round_trip(tmp_path: Path) -> None:
-    from pyarrow import parquet
-
-    scores = [*made_up_study(seeds=(1, 2)), made_up(setting=HOSTILE, train_samples=None)]
-    Scorecard(scores).write_parquet(tmp_path / "scores.parquet")
-    back = parquet.read_table(tmp_path / "scores.parquet").to_pylist()
-    assert [Score.model_validate(record) for record in back] == scores
-
-
-def test_failed_write_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError, match="taken"):
-        Scorecard([made_up()]).write_csv(tmp_path / "taken")
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
-
-
 def test_json_holds_tables_and_records() -> None:
     scores = made_up_study(seeds=(1, 2))
     found = json.loads(Scorecard(scores).to_json())
@@ -309,19 +282,15 @@ def test_json_holds_tables_and_records() -> None:
     assert first["value"] == pytest.approx(expected)
 
 
-def test_invisible_characters_become_visible() -> None:
-    assert visible("a\x1b[1m\u202e\nb é 中") == r"a\x1b[1m\u202e\nb é 中"
-
-
 def test_large_study_is_quick() -> None:
     rows = [(regime, "stack", f"task{i}") for regime in ("full", "adapter") for i in range(5)]
     rows += [NONE, ("adapter", "none", "")]
     scores = [
         made_up(code, 50.0, row, task=f"task{number}") for number in range(9) for row in rows for code in LANGUAGES
     ]
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(Scorecard(scores).tables()) == 1 + 9 * 2
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 def test_empty_scorecard_has_no_settings() -> None:

@@ -15,7 +15,8 @@ def unknown(kind: str, value: object, valid: Iterable[str], *, place: str) -> Us
     listed), place where the value stood (an option, a file and key).
     """
     names = list(valid)
-    near = get_close_matches(str(value).lower(), names, n=1, cutoff=0.5)
-    guess = f" Did you mean '{near[0]}'?" if near else ""
+    by_lower = {name.lower(): name for name in names}
+    near = get_close_matches(str(value).lower(), by_lower, n=1, cutoff=0.5)
+    guess = f" Did you mean '{by_lower[near[0]]}'?" if near else ""
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     return UserError(f"unknown {kind} '{value}' in {place}.{guess} Valid: {shown}.")

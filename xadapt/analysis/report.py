@@ -6,16 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xadapt.analysis.scorecard import (
-    MISSING,
-    Cell,
-    Note,
-    Row,
-    Scorecard,
-    Table,
-    visible,
-    write_atomically,
-)
+from xadapt.analysis.export import visible, write_atomically
+from xadapt.analysis.scorecard import Scorecard
+from xadapt.analysis.table import MISSING, Cell, Note, Row, Table
 
 # One hue a regime and one shade a composition, as CSS variables of the page (light and dark) with the light
 # value behind. Blue, orange and green stay apart for colour-blind readers; shape and position repeat them.

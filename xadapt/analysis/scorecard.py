@@ -1,158 +1,23 @@
 """Scores as tables: rows are ways to adapt, columns are targets, language families or languages."""
 
-import csv
-import io
 import json
 import math
-import os
-import unicodedata
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
+from xadapt.analysis.export import write_csv, write_parquet
 from xadapt.analysis.records import Score
+from xadapt.analysis.table import COLLAPSED, UNEVEN, UNPAIRED, Cell, Column, Line, Note, Row, Table
 from xadapt.errors import UserError, unknown
 from xadapt.languages import LANGUAGES, english_first
 from xadapt.tasks import TASKS, target_names
 
-MISSING = "-"
 REGIMES = ("full", "adapter", "lora")
 COMPOSITIONS = ("none", "continue", "stack", "fusion", "average", "multitask")
-UNSAFE_IN_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 Grid = dict[str, dict[int, Score]]  # language -> seed -> score, of one row, task and metric
-
-
-@dataclass(frozen=True, order=True)
-class Note:
-    """A mark that stands at numbers and the sentence that explains it."""
-
-    mark: str
-    text: str
-
-
-INCOMPLETE = Note("[k/n]", "mean over only k of the n cells that the rows of this table have together")
-DEVIATION = Note("±", "standard deviation over seeds of the mean shown")
-COLLAPSED = Note("‡", "a model collapsed, predicting one class only, in at least one language and seed")
-UNEVEN = Note("§", "not every language has every seed; the deviation is over the seeds that have all")
-UNPAIRED = Note("¶", "the row and none have no seed in common: their means over different seeds are subtracted")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One way to adapt; split holds the start of a stage's key where records collide, else nothing."""
-
-    regime: str
-    composition: str
-    intermediate: str
-    split: str = ""
-
-    @property
-    def label(self) -> str:
-        """The row's name in tables: `adapter · stack · mnli`, with `#` and the key's start if split."""
-        parts = filter(None, (self.regime, self.composition, self.intermediate))
-        return " · ".join(parts) + (f" #{self.split}" if self.split else "")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A mean in points: over `languages` of `expected` languages, and over seeds.
-
-    by_seed holds the mean of each seed that covers all of the cell's languages; gain is the difference to
-    composition none of the same regime, on the languages both have. signed cells are differences themselves.
-    """
-
-    value: float
-    languages: int
-    expected: int
-    seeds: int
-    by_seed: Mapping[int, float]
-    notes: tuple[Note, ...] = ()
-    gain: "Cell | None" = None
-    signed: bool = False
-
-    @property
-    def sd(self) -> float | None:
-        """Sample standard deviation over seeds, None below two of them."""
-        return stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
-
-    @property
-    def number(self) -> str:
-        """The value with one decimal; a difference carries its sign."""
-        rounded = round(self.value, 1) + 0.0  # turns -0.0 into 0.0
-        return f"{rounded:+.1f}" if self.signed and rounded else f"{rounded:.1f}"
-
-    @property
-    def marks(self) -> str:
-        """The marks of the footnotes that apply, in order, each once."""
-        return "".join(sorted({note.mark for note in self.notes}))
-
-    @property
-    def coverage(self) -> str:
-        """`[k/n]` if the mean is over fewer languages than expected, else nothing."""
-        return f"[{self.languages}/{self.expected}]" if self.languages < self.expected else ""
-
-    @property
-    def text(self) -> str:
-        """Number, marks, deviation and coverage on one line."""
-        deviation = "" if self.sd is None else f"±{self.sd:.1f}"
-        return " ".join(filter(None, (self.number + self.marks, deviation, self.coverage)))
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column's name, how many languages (or tasks) it averages, and what else there is to say of it."""
-
-    name: str
-    n: int | None = None
-    detail: str = ""
-    family: str = ""
-
-    @property
-    def label(self) -> str:
-        """The header: the name with n."""
-        return self.name if self.n is None else f"{self.name} (n={self.n})"
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a table: a row under one metric (empty where every column has its own)."""
-
-    row: Row
-    metric: str
-    cells: tuple[Cell | None, ...]
-
-    @property
-    def seeds(self) -> str:
-        """How many seeds the line's cells average, as `3` or `1-3`."""
-        counts = {cell.seeds for cell in self.cells if cell}
-        return "-".join(map(str, sorted({min(counts), max(counts)}))) if counts else MISSING
-
-
-@dataclass(frozen=True)
-class Table:
-    """Lines by columns within one setting; task is empty for the overall table."""
-
-    setting: str
-    task: str
-    columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
-
-    @property
-    def cells(self) -> list[Cell]:
-        """Every cell that exists, the gains inside them too."""
-        present = [cell for line in self.lines for cell in line.cells if cell]
-        return present + [cell.gain for cell in present if cell.gain]
-
-    @property
-    def footnotes(self) -> tuple[Note, ...]:
-        """What the marks in this table mean, each once."""
-        notes = {note for cell in self.cells for note in cell.notes}
-        notes |= {INCOMPLETE for cell in self.cells if cell.coverage}
-        notes |= {DEVIATION for cell in self.cells if cell.sd is not None}
-        return tuple(sorted(notes))
 
 
 class Scorecard:
@@ -255,23 +120,11 @@ class Scorecard:
 
     def write_csv(self, path: Path | str) -> None:
         """Write the records as CSV, atomically; text a spreadsheet would run gets a leading apostrophe."""
-        out = io.StringIO(newline="")
-        writer = csv.writer(out)
-        writer.writerow(Score.model_fields)
-        writer.writerows([_csv_cell(value) for value in score.model_dump().values()] for score in self.scores)
-        write_atomically(path, out.getvalue().encode())
+        write_csv(self.scores, path)
 
     def write_parquet(self, path: Path | str) -> None:
         """Write the records as Parquet, one typed column a field, atomically."""
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        kinds: dict[object, object] = {str: pa.string(), float: pa.float64(), bool: pa.bool_()}  # else whole
-        fields = Score.model_fields.items()
-        schema = pa.schema([(name, kinds.get(field.annotation, pa.int64())) for name, field in fields])
-        sink = pa.BufferOutputStream()
-        parquet.write_table(pa.Table.from_pylist([s.model_dump() for s in self.scores], schema=schema), sink)
-        write_atomically(path, sink.getvalue().to_pybytes())
+        write_parquet(self.scores, path)
 
     def _language(self, code: str) -> Column:
         name = LANGUAGES[code].name if code in LANGUAGES else code
@@ -293,36 +146,6 @@ class Scorecard:
         if cell is None or row.composition == "none":
             return cell
         return replace(cell, gain=_difference(grid, none, codes))
-
-
-def write_atomically(path: Path | str, data: bytes) -> None:
-    """Write a file whole or not at all, making its folder if need be; raises OSError."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def visible(text: str) -> str:
-    """The text with control, bidirectional and other invisible characters written as escapes."""
-    return "".join(_escaped(char) if unicodedata.category(char) in HIDDEN else char for char in text)
-
-
-HIDDEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape", "backslashreplace").decode("ascii")
-
-
-def _csv_cell(value: object) -> object:
-    if isinstance(value, str) and value.startswith(UNSAFE_IN_SPREADSHEETS):
-        return "'" + value
-    return value
 
 
 def _rank(order: Sequence[str], name: str) -> tuple[int, str]:

@@ -1,6 +1,7 @@
 """The Hugging Face hub: Parquet files of a dataset at a commit; never a loading script."""
 
 import os
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,6 +28,8 @@ class HubSource:
         folder = _snapshot(task.hub.dataset, commit, tuple(f"{config}/{name}-*.parquet" for name in names))
         for name in names:
             if files := complete_shards(folder / config, name):
+                if task.hub.revision is None:
+                    remember_commit("datasets", task.hub.dataset, commit)
                 return read_parquet(task, lang, split, files, identity=self.identity(task, lang, split), limit=limit)
         raise UserError(
             f"the hub's '{task.hub.dataset}' at {commit} has no complete {split} split in config '{config}' "
@@ -35,6 +38,9 @@ class HubSource:
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         return None
+
+    def languages(self, task: Task) -> list[str]:
+        return list(task.languages)
 
 
 @lru_cache(maxsize=64)
@@ -57,10 +63,28 @@ def dataset_commit(dataset: str, revision: str | None) -> str:
 
 def cached_commit(kind: str, name: str) -> str | None:
     """The commit of `main` that the hub's cache holds for "datasets" or "models", if any."""
+    folder = _cache_folder(kind, name)
+    ref = folder / "refs" / "main"
+    if ref.is_file():
+        return ref.read_text().strip()
+    # a download by commit leaves no ref: then the latest is what `main` was
+    snapshots = sorted((folder / "snapshots").glob("*"), key=lambda snapshot: snapshot.stat().st_mtime)
+    return snapshots[-1].name if snapshots else None
+
+
+def remember_commit(kind: str, name: str, commit: str) -> None:
+    """Note in the hub's cache that `main` was this commit, as a download of `main` does, for when it cannot be reached."""
+    ref = _cache_folder(kind, name) / "refs" / "main"
+    if not (ref.is_file() and ref.read_text().strip() == commit):
+        with suppress(OSError):  # a cache that is read-only serves as it is
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            ref.write_text(commit)
+
+
+def _cache_folder(kind: str, name: str) -> Path:
     from huggingface_hub import constants
 
-    ref = Path(constants.HF_HUB_CACHE, f"{kind}--{name.replace('/', '--')}", "refs", "main")
-    return ref.read_text().strip() if ref.is_file() else None
+    return Path(constants.HF_HUB_CACHE, f"{kind}--{name.replace('/', '--')}")
 
 
 def hub_errors() -> tuple[type[Exception], ...]:

@@ -35,10 +35,18 @@ class MirrorSource:
         except (OSError, ValueError):  # said in full where the rows are read
             return None
 
+    def languages(self, task: Task) -> list[str]:
+        # that the splits in a folder are whole is checked, loudly, where they are read; so is a mirror without any
+        there = [lang for lang in task.languages if any(folder.is_dir() for folder in self._folders(task, lang))]
+        return there or list(task.languages)
+
+    def _folders(self, task: Task, lang: str) -> tuple[Path, Path]:
+        """Where the language lies in our layout and in the hub's."""
+        return self.root / task.mirror_folder(lang), self.root / task.hub.dataset / task.hub_config(lang)
+
     def _files(self, task: Task, lang: str, split: Split) -> Sequence[Path]:
         names = task.splits.get(split, ())
-        ours = self.root / task.mirror_folder(lang)
-        hub = self.root / task.hub.dataset / task.hub_config(lang)
+        ours, hub = self._folders(task, lang)
         for name in names:
             if (ours / f"{name}.parquet").is_file():
                 return [ours / f"{name}.parquet"]

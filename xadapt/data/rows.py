@@ -71,6 +71,8 @@ def _tagging(
             raise UserError(
                 f"{place}, row {i}: {len(tokens or ())} tokens but {len(row_tags or ())} values in '{column}'"
             )
+        if not (isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)):
+            raise UserError(f"{place}, row {i}, column '{task.columns['tokens']}': {tokens!r} is not a list of texts")
         tags.append([_label(task, ids, raw, f"{place}, row {i}, column '{column}'") for raw in row_tags])
     return {"tokens": columns["tokens"], "tags": tags}
 
@@ -101,6 +103,6 @@ def _label_ids(task: Task, names: Sequence[str]) -> dict[object, int]:
 
 
 def _label(task: Task, ids: Mapping[object, int], raw: object, place: str) -> int:
-    if isinstance(raw, bool) or raw not in ids:
+    if isinstance(raw, bool | list | dict) or raw not in ids:
         raise unknown("label", raw, task.labels, place=f"{place} (task '{task.name}')")
     return ids[raw]

@@ -14,7 +14,8 @@ class Source(Protocol):
 
     name is what the user typed. identity names the content of a split (it enters stage keys, so it changes
     whenever a row may have changed) without loading it. load returns the first `limit` rows, or all.
-    count is the number of rows if it can be told without loading them. All raise UserError when the split
+    count is the number of rows if it can be told without loading them; languages are those of the task's that
+    the source has. All raise UserError when the split
     cannot be had.
     """
 
@@ -25,6 +26,8 @@ class Source(Protocol):
     def load(self, task: Task, lang: str, split: Split, *, limit: int | None = None) -> Rows: ...
 
     def count(self, task: Task, lang: str, split: Split) -> int | None: ...
+
+    def languages(self, task: Task) -> list[str]: ...
 
 
 class EmbeddedSource:
@@ -55,12 +58,10 @@ class EmbeddedSource:
 
         return suite_size(task.name, "validation" if task.format == "retrieval" else split)
 
-    @staticmethod
-    def languages() -> tuple[str, ...]:
-        """The suite's languages; every task has those of them that its spec lists."""
+    def languages(self, task: Task) -> list[str]:
         from xadapt.data.suite import languages
 
-        return languages()
+        return [lang for lang in task.languages if lang in languages()]
 
 
 def open_source(data: str) -> Source:
@@ -81,10 +82,3 @@ def open_source(data: str) -> Source:
         f"--data '{data}' is no folder; give 'hub', 'embedded', or an existing mirror folder "
         "laid out as <dataset>/<config>/<split>.parquet"
     )
-
-
-def available_languages(source: Source, task: Task) -> list[str]:
-    """The task's languages that this source has; all of them on the hub."""
-    if isinstance(source, EmbeddedSource):
-        return [lang for lang in task.languages if lang in source.languages()]
-    return list(task.languages)

@@ -23,7 +23,7 @@ def backbone_identity(backbone: str) -> str:
     if backbone == "embedded":
         return embedded_identity()
     if _is_path(backbone):
-        return f"sha256:{_folder_hash(Path(backbone))}"
+        return f"sha256:{_folder_hash(Path(backbone).expanduser())}"
     return f"hub:{backbone}@{model_commit(backbone)}"
 
 
@@ -34,7 +34,7 @@ def backbone_folder(backbone: str) -> Path:
     if backbone == "embedded":
         return embedded_folder()
     if _is_path(backbone):
-        return check_folder(Path(backbone))
+        return check_folder(Path(backbone).expanduser())
     from huggingface_hub import snapshot_download
 
     from xadapt.data.hub import hub_errors, unreachable
@@ -53,7 +53,8 @@ def check_folder(folder: Path) -> Path:
     if not config.is_file():
         raise UserError(f"--backbone '{folder}' has no config.json; give a hub id, 'embedded' or an XLM-R folder")
     try:
-        model_type = json.loads(config.read_text()).get("model_type")
+        content = json.loads(config.read_text())
+        model_type = content.get("model_type") if isinstance(content, dict) else None
     except ValueError as error:
         raise UserError(f"{config} is not JSON ({error})") from error
     if model_type != "xlm-roberta":
@@ -79,14 +80,16 @@ def model_commit(name: str) -> str:
     """The commit that a hub model's `main` is now, or what the cache holds when the hub cannot be reached."""
     from huggingface_hub import HfApi
 
-    from xadapt.data.hub import cached_commit, hub_errors, unreachable
+    from xadapt.data.hub import cached_commit, hub_errors, remember_commit, unreachable
 
     try:
-        return str(HfApi().model_info(name, timeout=5).sha)
+        commit = str(HfApi().model_info(name, timeout=5).sha)
     except hub_errors() as error:
-        if commit := cached_commit("models", name):
-            return commit
+        if cached := cached_commit("models", name):
+            return cached
         raise unreachable("model", name, error) from error
+    remember_commit("models", name, commit)
+    return commit
 
 
 def _is_path(backbone: str) -> bool:

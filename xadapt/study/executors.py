@@ -1,5 +1,6 @@
 """Run a plan in this process, one stage after another; a failure stops only what depends on it."""
 
+import traceback
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -55,5 +56,6 @@ def _run(
             stage, lambda folder: run_stage(stage, store, folder, reporter), waiting=lambda: reporter.waiting(stage)
         )
     except Exception as error:  # whatever it is, the other branches go on
+        traceback.clear_frames(error.__traceback__)  # they hold the stage's model
         return Outcome(stage, "failed", error=error)
     return Outcome(stage, "cached" if result.cached else "succeeded", result)

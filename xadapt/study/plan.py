@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from xadapt.data.sources import Source, available_languages, open_source
+from xadapt.data.sources import Source, open_source
 from xadapt.errors import UserError
 from xadapt.metrics import get_metric
 from xadapt.models.identity import backbone_identity
@@ -180,7 +180,13 @@ class _Planner:
     def evaluate(self, task: Task, model: Stage | None) -> Stage:
         """The zero-shot evaluation of a model, or of the backbone itself, on the task's languages."""
         recipe = self.recipe
-        languages = recipe.evaluated_languages(task, available_languages(self.source, task))
+        available = self.source.languages(task)
+        languages = recipe.evaluated_languages(task, available)
+        if recipe.languages is None and len(available) < len(task.languages):
+            missing = " ".join(code for code in task.languages if code not in available)
+            self.notes.append(
+                f"{task.name}: data '{recipe.data}' has {len(available)} of its {len(task.languages)} languages (not {missing})"
+            )
         spec = {
             "backbone": self.backbone,
             "task": task.name,

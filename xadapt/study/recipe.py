@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from xadapt.errors import UserError, unknown
 from xadapt.languages import get_language
-from xadapt.regimes.specs import AdapterSpec, FullSpec, RegimeSpec, check_composition
+from xadapt.regimes.specs import COMPOSITIONS, AdapterSpec, FullSpec, RegimeSpec, check_composition
 from xadapt.tasks import Task, get_task
 from xadapt.training.settings import TrainingSettings
 
@@ -94,7 +94,12 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _whole(self) -> "Recipe":
+        if not self.regimes.items():
+            raise UserError(f"`regimes` is empty; name one of {', '.join(Regimes.model_fields)}")
         for regime, section in self.regimes.items():
+            if not section.compositions:
+                pairs = ", ".join(COMPOSITIONS[regime])
+                raise UserError(f"regimes.{regime}.compositions is empty; name one of {pairs}")
             for composition in section.compositions:
                 check_composition(regime, composition, place=f"regimes.{regime}.compositions")
             if set(section.compositions) - {"none"} and self.targets and not self.intermediate:

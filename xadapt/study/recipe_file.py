@@ -1,6 +1,7 @@
 """Recipes from YAML files: `extends`, `--set` overrides, and errors that name the key."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ def make_recipe(values: Mapping[str, Any], *, place: str) -> Recipe:
 
 def find_recipe(path: Path) -> Path:
     """The file itself, or the recipe of that name that ships with xadapt."""
-    if path.is_file():
-        return path
+    with suppress(OSError):  # a name too long for the system is no file either
+        if path.is_file():
+            return path
     import xadapt_configs
 
     folder = Path(next(iter(xadapt_configs.__path__)))
@@ -54,16 +56,16 @@ def find_recipe(path: Path) -> Path:
     for name in (path.name, f"{path.name}.yaml"):
         if name in shipped and path.parent in (Path("."), Path("configs")):
             return shipped[name]
-    raise unknown("recipe", path, shipped, place="RECIPE (no such file)")
+    raise unknown("recipe", path.name, shipped, place=f"'{path}' (no such file)")
 
 
 def _read(file: Path, *, seen: tuple[Path, ...]) -> dict[str, Any]:
     if file.resolve() in seen:
         raise UserError(f"{file}: `extends` goes round in a circle: {' -> '.join(p.name for p in seen)}")
     try:
-        values = yaml.load(file.read_text(encoding="utf-8-sig"), Loader=_NoAliases)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from error
+        values = _yaml(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{file} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{file}: a recipe is a mapping of keys to values")
     parent = values.pop("extends", None)
@@ -90,7 +92,20 @@ def _set(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
             raise UserError(f"--set '{override}': '{key}' is a value, not a section")
-    values[last] = yaml.load(text, Loader=_NoAliases)
+    try:
+        values[last] = _yaml(text)
+    except ValueError as error:
+        raise UserError(f"--set '{override}' has no YAML value: {error}") from error
+
+
+def _yaml(text: str) -> Any:
+    """Parse one YAML document; ValueError, in one line, for whatever the library raises about it."""
+    try:
+        return yaml.load(text, Loader=_NoAliases)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates and numbers that do not exist
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def _located(error: ValidationError, place: str) -> UserError:
@@ -101,16 +116,17 @@ def _located(error: ValidationError, place: str) -> UserError:
     if isinstance(cause, UserError):
         return UserError(f"{place}: {cause}")
     if problem["type"] == "extra_forbidden":
-        section = _section(problem["loc"][:-1])
-        return unknown("key", key, section.model_fields, place=place)
+        *parents, last = (str(part) for part in problem["loc"])
+        section = _section(parents)
+        return unknown("key", last, section.model_fields, place=": ".join(filter(None, (place, ".".join(parents)))))
     return UserError(f"{place}: {key or 'recipe'} = {problem.get('input')!r}: {problem['msg']}")
 
 
-def _section(loc: Sequence[int | str]) -> type[BaseModel]:
+def _section(loc: Sequence[str]) -> type[BaseModel]:
     """The model whose keys are valid at a place in a recipe."""
     from xadapt.study.recipe import AdapterSection, FullSection, Regimes
 
-    sections: dict[tuple[int | str, ...], type[BaseModel]] = {
+    sections: dict[tuple[str, ...], type[BaseModel]] = {
         ("regimes",): Regimes, ("regimes", "full"): FullSection, ("regimes", "adapter"): AdapterSection,
     }  # fmt: skip
     return sections.get(tuple(loc), Recipe)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from xadapt.data import Rows, Source, open_source
+from xadapt.errors import UserError
 from xadapt.evaluation.retrieval import sentence_vectors
 from xadapt.evaluation.zero_shot import LanguageResult, Predictor, evaluate_languages, model_predictor, score_language
 from xadapt.formats import FORMATS, Features
@@ -24,6 +25,7 @@ from xadapt.regimes.specs import RegimeSpec
 from xadapt.study.plan import Stage
 from xadapt.study.store import Result, Store
 from xadapt.tasks import Task, get_task
+from xadapt.tasks.spec import Split
 from xadapt.training.log import JsonLog
 from xadapt.training.loop import FitResult, Monitor, Training, default_token_budget, make_accelerator
 from xadapt.training.settings import TrainingSettings
@@ -42,10 +44,20 @@ class Reporter(Protocol):
 def run_stage(stage: Stage, store: Store, folder: Path, reporter: Reporter) -> dict[str, Any]:
     """Do the stage's work into `folder`; the record for its manifest. UserError for what a user can mend."""
     backbone = Backbone(stage.where["backbone"])
+    if backbone.identity != stage.spec["backbone"]:
+        raise UserError(f"backbone '{backbone.name}' has changed since the study was planned; run it again")
     source = open_source(stage.where["data"])
     if stage.kind == "train":
         return _Train(stage, store, folder, reporter, backbone, source).run()
     return _evaluate(stage, store, folder, reporter, backbone, source)
+
+
+def _load(source: Source, task: str, lang: str, split: Split, limit: int | None, planned: str) -> Rows:
+    """The rows of a split; UserError if they are not those the stage was planned, and is kept, under."""
+    rows = source.load(get_task(task), lang, split, limit=limit)
+    if rows.identity != planned:
+        raise UserError(f"{rows.place} has changed since the study was planned; run it again")
+    return rows
 
 
 class _Train:
@@ -60,14 +72,15 @@ class _Train:
         self.task = get_task(spec["dev"]["task"])
         self.form = FORMATS[self.task.format]
         train, dev = spec["train"], spec["dev"]
-        self.train_rows = source.load(get_task(train["task"]), train["lang"], "train", limit=train["max_samples"])
-        self.dev_rows = source.load(self.task, dev["lang"], "validation", limit=dev["max_samples"])
+        self.train_rows = _load(source, train["task"], train["lang"], "train", train["max_samples"], train["data"])
+        self.dev_rows = _load(source, dev["task"], dev["lang"], "validation", dev["max_samples"], dev["data"])
         self.regime = open_regime(_REGIME.validate_python(spec["regime"]))
         self.before = store.verified(stage.needs[0]).folder if stage.needs else None
 
     def run(self) -> dict[str, Any]:
         train, dev = self._encode(self.train_rows), self._encode(self.dev_rows)
         encoder = self._attach()
+        trainable = sum(parameter.numel() for _, parameter in self.regime.trainable(encoder))
         trimmed = None
         if self.stage.spec["regime"]["name"] == "full":
             trimmed = trim_vocabulary(encoder, [*train.input_ids, *dev.input_ids])
@@ -76,14 +89,12 @@ class _Train:
         head = self.form.head(encoder.config.hidden_size, self.task, encoder.config.hidden_dropout_prob)
         assert head is not None
         model = TaskModel(encoder, head)
-        trainable = {name for name, _ in self.regime.trainable(encoder)}
-        count = sum(p.numel() for name, p in encoder.named_parameters() if name in trainable)
         result = self._fit(model, train, dev)
         if trimmed:
             trimmed.restore(encoder, decay=result.decay)
         self.regime.save(encoder, self.folder, name=self.task.name)
         save_file(head.state_dict(), self.folder / "head.safetensors")
-        return self._record(result, count + sum(p.numel() for p in head.parameters()))
+        return self._record(result, trainable + sum(p.numel() for p in head.parameters()))
 
     def _encode(self, rows: Rows) -> Features:
         task = get_task(rows.task)
@@ -141,7 +152,8 @@ def _evaluate(
 ) -> dict[str, Any]:
     spec = stage.spec
     task = get_task(spec["task"])
-    rows = {lang: source.load(task, lang, "test", limit=spec["max_samples"]) for lang in spec["languages"]}
+    cap = spec["max_samples"]
+    rows = {lang: _load(source, task.name, lang, "test", cap, data) for lang, data in spec["languages"].items()}
     total = sum(map(len, rows.values())) * (1 if task.trains else 2)
     before = store.verified(stage.needs[0]) if stage.needs else None
     predict, layer = _predictor(stage, task, before, backbone, reporter.evaluated(stage, total))
@@ -170,6 +182,8 @@ def _predictor(
     encoder = accelerator.prepare(encoder)
     layer = stage.spec["retrieval_layer"]
     layer = backbone.retrieval_layer if layer is None else layer
+    if layer > (deepest := encoder.config.num_hidden_layers):
+        raise UserError(f"--retrieval-layer {layer}: '{backbone.name}' has hidden states 0 to {deepest}")
 
     def predict(features: Features) -> list[torch.Tensor]:
         return sentence_vectors(

@@ -8,7 +8,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -55,15 +55,18 @@ class Store:
 
     def find(self, stage: Stage) -> Result | None:
         """The finished result of a stage, if any; what is in a partial folder is none."""
-        return self.read(self.folder(stage))
+        result = self.read(self.folder(stage))
+        if result and result.manifest["key"] != stage.key:
+            raise UserError(f"{result.folder} holds the result of another stage; delete {result.folder} and run again")
+        return result
 
     def read(self, folder: Path) -> Result | None:
-        """The result in a folder, if it is complete; UserError if its manifest cannot be read."""
+        """The result in a folder, if it is complete; UserError if its manifest is not what was written."""
         path = folder / MANIFEST
         if not path.is_file():
             return None
         try:
-            return Result(folder, json.loads(path.read_text()), cached=True)
+            return Result(folder, _unsealed(json.loads(path.read_text(encoding="utf-8"))), cached=True)
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); delete {folder} and run again") from error
 
@@ -87,7 +90,8 @@ class Store:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
             except Exception:
-                (partial / "error.txt").write_text(traceback.format_exc())
+                with suppress(OSError):  # the error itself matters more than the note of it
+                    (partial / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
                 raise
 
     def _commit(self, stage: Stage, partial: Path, folder: Path, work: Callable[[Path], dict[str, Any]]) -> Result:
@@ -103,11 +107,14 @@ class Store:
             "provenance": _provenance(stage, started, time.monotonic() - clock),
             "files": {name: _checksum(partial / name) for name in _files(partial)},
         }
-        _write_durably(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True))
+        sealed = _sealed(manifest)
+        _write_durably(partial / MANIFEST, json.dumps(sealed, indent=1, ensure_ascii=False, sort_keys=True))
+        for inside in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
+            _sync(inside)
         shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest is no result
         os.rename(partial, folder)
         _sync(folder.parent)
-        return Result(folder, manifest, cached=False)
+        return Result(folder, sealed, cached=False)
 
     def verified(self, stage: Stage) -> Result:
         """A finished result whose files all have the checksums of its manifest; UserError names the one that has not."""
@@ -121,14 +128,17 @@ class Store:
         folder = self.root / "studies"
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f".{name}.{os.getpid()}"
-        _write_durably(partial, json.dumps(study, indent=1, ensure_ascii=False))
-        os.replace(partial, folder / f"{name}.json")
+        try:
+            _write_durably(partial, json.dumps(study, indent=1, ensure_ascii=False))
+            os.replace(partial, folder / f"{name}.json")
+        finally:
+            partial.unlink(missing_ok=True)
 
     def studies(self) -> dict[str, dict[str, Any]]:
         """All studies by name, oldest first; UserError for one that cannot be read."""
         files = sorted((self.root / "studies").glob("*.json"), key=lambda file: file.stat().st_mtime)
         try:
-            return {file.stem: json.loads(file.read_text()) for file in files}
+            return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
         except ValueError as error:
             raise UserError(f"{self.root / 'studies'} holds a damaged study ({error}); run its recipe again") from error
 
@@ -139,6 +149,26 @@ def verify(result: Result) -> None:
         path = result.folder / name
         if not path.is_file() or _checksum(path) != expected:
             raise UserError(f"{path} is not what was written (checksum); delete {result.folder} and run again")
+
+
+def _sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest as it is read back, with a checksum of all of it."""
+    body = json.loads(json.dumps(manifest))
+    return {**body, "checksum": _digest(body)}
+
+
+def _unsealed(manifest: Any) -> dict[str, Any]:
+    """The manifest itself; ValueError if it is not what was written. Those of earlier versions have no checksum."""
+    if not isinstance(manifest, dict) or not {"key", "spec", "needs", "record", "files"} <= manifest.keys():
+        raise ValueError("it is no manifest")
+    body = {name: value for name, value in manifest.items() if name != "checksum"}
+    if manifest.get("checksum", _digest(body)) != _digest(body):
+        raise ValueError("its checksum does not match")
+    return manifest
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ class TrainingSettings(BaseModel):
     English dev between the ends of epochs.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-4
     num_train_epochs: Annotated[float, Field(gt=0)] = 3

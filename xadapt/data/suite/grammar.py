@@ -191,6 +191,7 @@ def _compiled(language: Language, template: str, variant: str) -> tuple[tuple[To
     return tuple(parts)
 
 
+@cache
 def languages() -> tuple[str, ...]:
     """The codes of the languages with a data file, sorted."""
     names = [file.name for file in files(__package__).joinpath("languages").iterdir()]

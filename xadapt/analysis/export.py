@@ -1,0 +1,63 @@
+"""Scores to files, each written whole or not at all, and texts that are safe to show."""
+
+import csv
+import io
+import os
+import unicodedata
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from xadapt.analysis.records import Score
+
+UNSAFE_IN_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r", "\n")
+HIDDEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
+
+
+def write_csv(scores: Sequence[Score], path: Path | str) -> None:
+    """Write scores as CSV, atomically; text a spreadsheet would run gets a leading apostrophe."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    writer.writerow(Score.model_fields)
+    writer.writerows([_csv_cell(value) for value in score.model_dump().values()] for score in scores)
+    write_atomically(path, out.getvalue().encode())
+
+
+def write_parquet(scores: Sequence[Score], path: Path | str) -> None:
+    """Write scores as Parquet, one typed column a field, atomically."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    kinds: dict[object, object] = {str: pa.string(), float: pa.float64(), bool: pa.bool_()}  # else whole
+    fields = Score.model_fields.items()
+    schema = pa.schema([(name, kinds.get(field.annotation, pa.int64())) for name, field in fields])
+    sink = pa.BufferOutputStream()
+    parquet.write_table(pa.Table.from_pylist([s.model_dump() for s in scores], schema=schema), sink)
+    write_atomically(path, sink.getvalue().to_pybytes())
+
+
+def write_atomically(path: Path | str, data: bytes) -> None:
+    """Write a file whole or not at all, making its folder if need be; raises OSError."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def visible(text: str) -> str:
+    """The text with control, bidirectional and other invisible characters written as escapes."""
+    return "".join(_escaped(char) if unicodedata.category(char) in HIDDEN else char for char in text)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, str) and value.startswith(UNSAFE_IN_SPREADSHEETS):
+        return "'" + value
+    return value
