@@ -9,6 +9,7 @@ from adapters.composition import Stack
 from torch import nn
 from transformers import PreTrainedModel
 
+from xadapt.errors import UserError
 from xadapt.models.backbone import Backbone
 from xadapt.regimes.specs import AdapterSpec
 
@@ -69,6 +70,8 @@ def _bare(backbone: Backbone) -> PreTrainedModel:
 def _load(encoder: PreTrainedModel, folder: Path, *, name: str | None = None) -> list[str]:
     """Load a folder's adapter and all below it; their names, lowest first."""
     under = _load(encoder, folder / _BELOW) if (folder / _BELOW).is_dir() else []
+    if not (folder / "adapter.safetensors").is_file():  # without it the library would open a pickle
+        raise UserError(f"{folder} has no adapter.safetensors; pickled weights are never opened")
     load_as = name or json.loads((folder / "adapter_config.json").read_text())["name"]
     encoder.load_adapter(str(folder), load_as=load_as, set_active=False, use_safetensors=True)
     return [*under, load_as]
