@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from xadapt.errors import unknown
+from xadapt.errors import UserError, unknown
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,9 @@ def get_language(code: str, *, place: str = "--languages") -> Language:
     """The language with this code; raises UserError with the nearest code if there is none."""
     if code not in LANGUAGES:
         by_name = {language.name.lower(): language.code for language in LANGUAGES.values()}
-        error = unknown("language", code, LANGUAGES, place=place)
-        raise type(error)(f"{error} ('{by_name[code.lower()]}' is {code}.)" if code.lower() in by_name else str(error))
+        if code.lower() in by_name:
+            raise UserError(f"unknown language '{code}' in {place}: give its code, '{by_name[code.lower()]}'")
+        raise unknown("language", code, LANGUAGES, place=place)
     return LANGUAGES[code]
 
 

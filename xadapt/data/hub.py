@@ -104,18 +104,17 @@ def _snapshot(dataset: str, commit: str, patterns: tuple[str, ...]) -> Path:
 
 
 def unreachable(kind: str, name: str, error: Exception) -> UserError:
-    """The one error for a hub that does not answer, with every way on."""
+    """The one error for a hub that does not answer, with every way on; kind is "dataset" or "model"."""
     endpoint = os.environ.get("HF_ENDPOINT", "the Hugging Face hub")
     reason = (str(error).splitlines() or [""])[0][:160]
-    return UserError(
-        f"cannot get {kind} '{name}' from {endpoint} ({type(error).__name__}: {reason}). {_remedies(name)}"
-    )
+    remedies = _remedies(name) if kind == "dataset" else _remedies("nyu-mll/glue", model=name)
+    return UserError(f"cannot get {kind} '{name}' from {endpoint} ({type(error).__name__}: {reason}). {remedies}")
 
 
-def _remedies(dataset: str) -> str:
+def _remedies(dataset: str, model: str = "xlm-roberta-base") -> str:
     return (
         "Without a network: `--backbone embedded --data embedded`. With a mirror folder: `--data DIR` (and a model "
-        "folder: `--backbone DIR`). To fetch one where there is a network: "
+        "folder: `--backbone MODEL`). To fetch one where there is a network: "
         f"`hf download {dataset} --repo-type dataset --local-dir DIR/{dataset}` for data, "
-        "`hf download xlm-roberta-base --local-dir DIR` for the model."
+        f"`hf download {model} --local-dir MODEL` for the model."
     )
