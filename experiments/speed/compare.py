@@ -4,7 +4,7 @@
 
 The peers are `Trainer` (full fine-tuning) and `AdapterTrainer` (seq_bn) as a careful user sets them up:
 group_by_length and dynamic padding. Each round times all four, xadapt and peer in turn; the first three steps
-of every run are warm-up. Prints examples a second of each run and the ratios of the medians.
+of every run are warm-up. Prints real tokens a second of each run and the ratios of the medians.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import logging
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 import adapters
@@ -36,20 +37,26 @@ LEARNING_RATE = {"full": 5e-5, "adapter": 5e-4}
 
 
 class Clock:
-    """Examples a second after the warm-up, from the moments at which steps end."""
+    """Real (not padding) tokens a second after the warm-up, from the moments at which steps end.
 
-    def __init__(self) -> None:
-        self.moments: list[float] = []
+    Tokens and not examples: the two sides draw their batches in different orders, and a batch of long rows is
+    more work than one of short rows.
+    """
+
+    def __init__(self, tokens: Callable[[], int]) -> None:
+        self.tokens = tokens
+        self.moments: list[tuple[float, int]] = []
 
     def step(self, *_: Any) -> None:
-        self.moments.append(time.perf_counter())
+        self.moments.append((time.perf_counter(), self.tokens()))
 
     def selection(self, *_: Any) -> None:
         pass
 
     @property
     def rate(self) -> float:
-        return (len(self.moments) - WARMUP) * BATCH / (self.moments[-1] - self.moments[WARMUP - 1])
+        (start, before), (end, after) = self.moments[WARMUP - 1], self.moments[-1]
+        return (after - before) / (end - start)
 
 
 class StepTimer(TrainerCallback):
@@ -63,7 +70,7 @@ class StepTimer(TrainerCallback):
 
 
 def ours(regime: str, backbone: Backbone, features: Features, steps: int) -> float:
-    """Examples a second of xadapt's loop."""
+    """Real tokens a second of xadapt's loop."""
     task = get_task("mnli")
     form = FORMATS[task.format]
     encoder = open_regime(FullSpec() if regime == "full" else AdapterSpec()).attach(backbone, name="mnli")
@@ -72,17 +79,18 @@ def ours(regime: str, backbone: Backbone, features: Features, steps: int) -> flo
         features = Features(trimmed.map(features.input_ids), features.labels, features.row)
     head = form.head(encoder.config.hidden_size, task, 0.1)
     assert head is not None
-    clock = Clock()
     settings = TrainingSettings(max_steps=steps, learning_rate=LEARNING_RATE[regime], per_device_train_batch_size=BATCH)
-    Training(
+    clock = Clock(lambda: training.result.tokens)
+    training = Training(
         TaskModel(encoder, head), form, features, settings, seed=0, pad_token_id=backbone.tokenizer.pad_token_id,
         accelerator=make_accelerator("float32"), evaluate=lambda: {"accuracy": 0.0}, metric="accuracy", monitors=[clock],
-    ).run()  # fmt: skip
+    )  # fmt: skip
+    training.run()
     return clock.rate
 
 
 def peer(regime: str, backbone: Backbone, features: Features, steps: int) -> float:
-    """Examples a second of Trainer or AdapterTrainer, set up with care."""
+    """Real tokens a second of Trainer or AdapterTrainer, set up with care."""
     assert features.labels is not None
     model = Classifier.from_pretrained(backbone.folder, num_labels=3)
     if regime == "adapter":
@@ -90,7 +98,14 @@ def peer(regime: str, backbone: Backbone, features: Features, steps: int) -> flo
         model.add_adapter("mnli", config="seq_bn")
         model.train_adapter("mnli")
     rows = [{"input_ids": ids, "labels": label} for ids, label in zip(features.input_ids, features.labels, strict=True)]
-    clock = Clock()
+    pad, seen = DataCollatorWithPadding(backbone.tokenizer), [0]
+
+    def collate(rows: list[dict[str, Any]]) -> Any:
+        batch = pad(rows)
+        seen[0] += int(batch["attention_mask"].sum())
+        return batch
+
+    clock = Clock(lambda: seen[0])
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder, max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=LEARNING_RATE[regime],
@@ -98,7 +113,7 @@ def peer(regime: str, backbone: Backbone, features: Features, steps: int) -> flo
             warmup_ratio=0.1, use_cpu=not torch.cuda.is_available(),
         )  # fmt: skip
         trainer = (AdapterTrainer if regime == "adapter" else Trainer)(
-            model=model, args=arguments, train_dataset=rows, data_collator=DataCollatorWithPadding(backbone.tokenizer),
+            model=model, args=arguments, train_dataset=rows, data_collator=collate,
             callbacks=[StepTimer(clock)],
         )  # fmt: skip
         trainer.train()
@@ -123,11 +138,9 @@ def main() -> None:
             pairs.append(
                 (ours(regime, backbone, features, options.steps), peer(regime, backbone, features, options.steps))
             )
-            print(f"{regime}: xadapt {pairs[-1][0]:.2f}, peer {pairs[-1][1]:.2f} examples/s", flush=True)
+            print(f"{regime}: xadapt {pairs[-1][0]:.0f}, peer {pairs[-1][1]:.0f} tokens/s", flush=True)
         mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(
-            f"{regime}: median xadapt {mine:.2f}, peer {theirs:.2f} examples/s, ratio {mine / theirs:.2f}", flush=True
-        )
+        print(f"{regime}: median xadapt {mine:.0f}, peer {theirs:.0f} tokens/s, ratio {mine / theirs:.2f}", flush=True)
 
 
 if __name__ == "__main__":
