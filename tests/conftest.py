@@ -43,11 +43,13 @@ def _write_tokenizer(folder: Path) -> int:
     from xadapt.data.suite import languages, suite_rows
 
     specials = ["<s>", "<pad>", "</s>", "<unk>"]
-    tokenizer = Tokenizer(models.Unigram())
+    tokenizer = Tokenizer(
+        models.BPE(unk_token="<unk>")
+    )  # its trainer, unlike Unigram's, numbers pieces alike every time
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=PIECES, special_tokens=[*specials, "<mask>"], unk_token="<unk>", show_progress=False
+    trainer = trainers.BpeTrainer(
+        vocab_size=PIECES, special_tokens=[*specials, "<mask>"], limit_alphabet=300, show_progress=False
     )
     texts = [row["premise"] for lang in languages() for row in suite_rows("xnli", lang, "validation", limit=90)]
     tokenizer.train_from_iterator(texts, trainer)

@@ -21,6 +21,7 @@ from transformers import AutoModel, PreTrainedModel, Trainer, TrainingArguments,
 from xadapt.data.sources import EmbeddedSource
 from xadapt.formats import FORMATS
 from xadapt.models.backbone import Backbone, load_encoder
+from xadapt.models.heads import ClassificationHead
 from xadapt.models.task_model import TaskModel
 from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import COMPOSITIONS, AdapterSpec, FullSpec, RegimeSpec
@@ -299,6 +300,35 @@ def test_a_stack_can_lie_below_another(name: str, backbone: Backbone, befores: d
     assert top.active_adapters == Stack(BEFORE, TARGET, "xnli")
     regime.save(top, tmp_path / "top", name="xnli")
     assert torch.equal(outputs(regime.load(backbone, tmp_path / "top")), outputs(top))
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("name", list(SPECS))
+def test_the_last_layer_of_the_first_token_alone_changes_nothing(
+    name: str, padded: bool, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(2)
+    encoder = open_regime(SPECS[name]).attach(backbone, name=TARGET)
+    shake(encoder)
+    model = TaskModel(encoder, ClassificationHead(encoder.config.hidden_size, 3, 0.1)).eval()
+    ids = torch.tensor([[0, *range(20, 38), 2], [0, *range(40, 47), 2, *([1] * 11 if padded else range(60, 71))]])
+    shapes: list[torch.Size] = []
+    hook = encoder.encoder.layer[-1].register_forward_hook(lambda _, __, output: shapes.append(output[0].shape))
+
+    def run() -> tuple[Tensor, dict[str, Tensor]]:
+        model.zero_grad()
+        logits = model(ids, (ids != 1).long())
+        logits.logsumexp(dim=1).sum().backward()
+        return logits.detach(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+    short, short_gradients = run()
+    monkeypatch.setattr(ClassificationHead, "first_token_only", False)
+    whole, whole_gradients = run()
+    hook.remove()
+    assert [shape[1] for shape in shapes] == [1, ids.shape[1]]
+    torch.testing.assert_close(short, whole, rtol=0, atol=1e-6)
+    torch.testing.assert_close(short_gradients, whole_gradients, rtol=1e-4, atol=1e-6)
+    assert not encoder.encoder.layer[-1].attention._forward_pre_hooks
 
 
 def test_nothing_lies_below_full_fine_tuning(backbone: Backbone, befores: dict[str, Path]) -> None:

@@ -10,6 +10,8 @@ class ClassificationHead(nn.Module):
     `XLMRobertaClassificationHead` of transformers, weights drawn as there (normal, 0.02).
     """
 
+    first_token_only = True
+
     def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)

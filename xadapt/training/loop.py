@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from xadapt.errors import UserError
 from xadapt.formats import Features, Format
 from xadapt.formats.features import collate
 from xadapt.training.batching import micro_batches, optimizer_batches, steps_per_epoch
+from xadapt.training.dropout import CpuDropout
 from xadapt.training.optimizer import make_optimizer, make_schedule
 from xadapt.training.settings import TrainingSettings
 
@@ -146,11 +148,15 @@ class Training:
             self.result.tokens += int(batch["attention_mask"].sum())
             self.result.positions += batch["attention_mask"].numel()
             batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
-            logits = self.model(batch["input_ids"], batch["attention_mask"])
+            with self._dropout():
+                logits = self.model(batch["input_ids"], batch["attention_mask"])
             loss = self.format.loss(logits, batch["labels"]) / units
             self.accelerator.backward(loss)
             total += loss.item()
         return total
+
+    def _dropout(self) -> AbstractContextManager[object]:
+        return CpuDropout() if self.accelerator.device.type == "cpu" else nullcontext()
 
     def _check_finite(self, what: str, value: float, step: int) -> None:
         if not math.isfinite(value):
