@@ -6,7 +6,7 @@ import sys
 import typer
 
 from xadapt.errors import UserError
-from xadapt_cli import catalogue, study, train
+from xadapt_cli import catalogue, export, fetch, score, study, train
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -20,15 +20,18 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_LOOK, _TRAIN, _STUDY = "Look", "Train and evaluate", "Studies"
+_LOOK, _TRAIN, _STUDY = "Look and fetch", "Train and evaluate", "Studies"
 app.add_typer(catalogue.tasks_app, name="tasks", rich_help_panel=_LOOK)
 app.command("languages", rich_help_panel=_LOOK)(catalogue.languages)
+app.command("fetch", rich_help_panel=_LOOK)(fetch.fetch)
 app.command("train-intermediate", rich_help_panel=_TRAIN)(train.train_intermediate)
 app.command("train-target", rich_help_panel=_TRAIN)(train.train_target)
 app.command("evaluate", rich_help_panel=_TRAIN)(train.evaluate)
+app.command("score", rich_help_panel=_TRAIN)(score.score)
 app.command("plan", rich_help_panel=_STUDY)(study.plan)
 app.command("run", rich_help_panel=_STUDY)(study.run)
 app.command("compare", rich_help_panel=_STUDY)(study.compare)
+app.command("export", rich_help_panel=_STUDY)(export.export)
 
 
 def _version(value: bool) -> None:

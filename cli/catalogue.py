@@ -1,11 +1,14 @@
 """`xadapt tasks` and `xadapt languages`: what there is to train and evaluate."""
 
 import json
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xadapt.analysis.export import visible
 from xadapt.languages import LANGUAGES, Language
+from xadapt_cli.options import Backbone, Data
 
 if TYPE_CHECKING:
     from xadapt.tasks import Task
@@ -28,9 +31,11 @@ def tasks(context: typer.Context, as_json: Json = False) -> None:
 
     table = Table("task", "role", "format", "languages", "metrics", "hub data set", "revision", box=None)
     for task in TASKS.values():
-        hub, revision = task.hub, (task.hub.revision or "not pinned: main")[:16]
+        hub, revision = task.hub, (task.hub.revision or "not pinned: main")[:16] if task.hub.dataset else ""
         count = str(len(task.languages))
-        table.add_row(task.name, task.role, task.format, count, ", ".join(task.metrics), hub.dataset, revision)
+        table.add_row(
+            task.name, task.role, task.format, count, ", ".join(task.metrics), hub.dataset or "none", revision
+        )
     _print(table)
     typer.echo("\nxadapt tasks show TASK tells more; xadapt train-intermediate --task mnli trains one.")
 
@@ -52,6 +57,30 @@ def show(name: Annotated[str, typer.Argument(help="The task's name.", metavar="T
     for key, value in _facts(task):
         table.add_row(key, value)
     _print(table)
+
+
+@tasks_app.command("check")
+def check(
+    file: Annotated[str, typer.Argument(help="The task file (YAML), or a task's name.", metavar="FILE")],
+    data: Data = "hub", backbone: Backbone = "embedded",
+) -> None:  # fmt: skip
+    """Try a task out: load and encode a few rows, train one step, score, and say what came out."""
+    from xadapt.data import open_source
+    from xadapt.tasks import TASKS
+    from xadapt.tasks.user import add_task_file
+
+    task = TASKS[file] if file in TASKS else add_task_file(file)
+    from xadapt.models.backbone import Backbone as Encoder
+    from xadapt.study.check import check_task
+    from xadapt_cli.console import quiet_libraries
+
+    quiet_libraries()
+
+    for finding in check_task(task, open_source(data), Encoder(backbone)):
+        typer.echo(visible(f"{finding.did}: {finding.found}"))
+    verb = "train-intermediate" if task.role == "intermediate" else "evaluate"
+    own = f" --task-file {quote(file)}" if task.own else ""
+    typer.echo(f"next: xadapt {verb} --task {task.name}{own} --data {quote(data)} --backbone {quote(backbone)}")
 
 
 def languages(as_json: Json = False) -> None:
@@ -82,9 +111,9 @@ def _facts(task: "Task") -> list[tuple[str, str]]:
         ("what", task.description),
         ("languages", f"{len(task.languages)}: {' '.join(task.languages)}"),
         ("trains on", f"{task.train_task}, English" if task.trains else "nothing"),
-        ("labels", ", ".join(task.labels) or "-"),
+        ("labels", ", ".join(task.labels) or ("those of the training rows" if task.open_labels else "-")),
         ("metrics", ", ".join(task.metrics)),
-        ("hub", f"{task.hub.dataset}, config {task.hub.config}, revision {task.hub.revision or 'not pinned: main'}"),
+        ("hub", _hub(task)),
         ("mirror", f"{task.mirror}/<split>.parquet"),
         ("columns", ", ".join(f"{field} = {column}" for field, column in task.columns.items())),
         ("licence", task.hub.licence),
@@ -92,6 +121,13 @@ def _facts(task: "Task") -> list[tuple[str, str]]:
     ]
     facts += [("start from", line) for line in numbers]
     return [*facts, *(("note", note) for note in task.notes), ("cite", task.citation)]
+
+
+def _hub(task: "Task") -> str:
+    hub = task.hub
+    if not hub.dataset:
+        return f"none. {hub.elsewhere}".strip()
+    return f"{hub.dataset}, config {hub.config}, revision {hub.revision or 'not pinned: main'}"
 
 
 def _task_record(task: "Task") -> dict[str, Any]:

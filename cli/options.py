@@ -36,7 +36,13 @@ Intermediate = Annotated[
     str | None, typer.Option(help="The intermediate task behind the target.", rich_help_panel=_MODEL)
 ]
 Data = Annotated[
-    str, typer.Option(help="'hub', a mirror folder, or 'embedded'.", rich_help_panel=_DATA, envvar="XADAPT_DATA")
+    str,
+    typer.Option(
+        help="'hub', a mirror folder, xtreme:FOLDER, or 'embedded'.", rich_help_panel=_DATA, envvar="XADAPT_DATA"
+    ),
+]
+TaskFile = Annotated[
+    str | None, typer.Option(help="A YAML file with a task of your own; --task can name it.", rich_help_panel=_DATA)
 ]
 MaxTrainSamples = Annotated[int | None, typer.Option(help="Train on the first N rows.", rich_help_panel=_DATA)]
 MaxEvalSamples = Annotated[
@@ -93,6 +99,7 @@ SHARED: dict[str, tuple[object, object]] = {
     "reduction_factor": (ReductionFactor, None),
     "non_linearity": (NonLinearity, None),
     "data": (Data, "hub"),
+    "task_file": (TaskFile, None),
     "max_train_samples": (MaxTrainSamples, None),
     "max_eval_samples": (MaxEvalSamples, None),
     "learning_rate": (LearningRate, None),

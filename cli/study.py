@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file; those of configs/ by name, too.")]
 Backbone = Annotated[str | None, typer.Option(help="Instead of the recipe's: hub id, folder or 'embedded'.")]
-Data = Annotated[str | None, typer.Option(help="Instead of the recipe's: 'hub', a mirror folder or 'embedded'.")]
+Data = Annotated[
+    str | None, typer.Option(help="Instead of the recipe's: 'hub', a mirror folder, xtreme:FOLDER or 'embedded'.")
+]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, as training.max_steps=10.")
 ]

@@ -29,18 +29,20 @@ def render_scorecard(scorecard: Scorecard, console: Console) -> None:
     for setting in scorecard.settings():
         _line(console, f"setting: {visible(setting)}", style="bold")
         overall = scorecard.overall(setting)
-        _render(overall.lines, overall, "overall: main metrics, points, means over languages", console)
+        render_grid(_grid(overall.lines, overall), "overall: main metrics, points, means over languages", console)
         _captions(overall, console)
         for task in scorecard.tasks(setting):
             families = scorecard.families(setting, task)
             for metric, lines in groupby(families.lines, key=lambda line: line.metric):
-                _render(tuple(lines), families, f"{visible(task)} {visible(metric)} by family, points", console)
+                render_grid(
+                    _grid(tuple(lines), families), f"{visible(task)} {visible(metric)} by family, points", console
+                )
             _captions(families, console)
         _line(console, "")
 
 
-def _render(lines: Sequence[Line], table: Table, caption: str, console: Console) -> None:
-    grid = _grid(lines, table)
+def render_grid(grid: Grid, caption: str, console: Console) -> None:
+    """Print a header and its lines, all of strings, under a caption: a rich table where it fits, else aligned lines."""
     _line(console, "")
     _line(console, caption, style="bold")
     drawn = _rich(grid)

@@ -23,7 +23,7 @@ _ADAPTER_OPTIONS = {
 @takes(SHARED)
 def train_intermediate(**options: Any) -> None:
     """Train an intermediate task in English, as an adapter or by full fine-tuning."""
-    task = _task(options["task"], role="intermediate")
+    task = _task(options, role="intermediate")
     recipe = _recipe(options, name=f"{task.name}-{options['regime']}", composition="none")
     result = _run(recipe, options["store"], evaluate=False)
     stack = "continue" if options["regime"] == "full" else "stack"
@@ -33,7 +33,7 @@ def train_intermediate(**options: Any) -> None:
 @takes(SHARED, TARGET)
 def train_target(**options: Any) -> None:
     """Train a target task in English, directly or with an intermediate task behind it."""
-    task = _task(options["task"], role="target")
+    task = _task(options, role="target")
     if not task.trains:
         raise UserError(f"task '{task.name}' has no training: `xadapt evaluate --task {task.name}` scores the encoder")
     recipe = _target_recipe(options)
@@ -46,7 +46,7 @@ def train_target(**options: Any) -> None:
 @takes(SHARED, TARGET, EVALUATION)
 def evaluate(**options: Any) -> None:
     """Evaluate a target zero-shot on its languages; what has to be trained first is, or is found in the store."""
-    _task(options["task"], role="target")
+    _task(options, role="target")
     recipe = _target_recipe(options)
     result = _run(recipe, options["store"], evaluate=True)
     from xadapt_cli.study import show_scores
@@ -55,10 +55,14 @@ def evaluate(**options: Any) -> None:
     _close(result, "xadapt compare", options, repeat=False)
 
 
-def _task(name: str, *, role: str, place: str = "--task") -> "Task":
+def _task(options: Mapping[str, Any], *, role: str, option: str = "task") -> "Task":
     from xadapt.tasks import get_task
 
-    return get_task(name, place=place, role=role)
+    if options["task_file"]:
+        from xadapt.tasks.user import add_task_file
+
+        add_task_file(options["task_file"])
+    return get_task(options[option], place=f"--{option}", role=role)
 
 
 def _target_recipe(options: Mapping[str, Any]) -> "Recipe":
@@ -76,7 +80,7 @@ def _composition(options: Mapping[str, Any]) -> str:
         composition = ("continue" if options["regime"] == "full" else "stack") if behind else "none"
     check_composition(options["regime"], composition, place="--regime and --composition")
     if behind:
-        _task(behind, role="intermediate", place="--intermediate")
+        _task(options, role="intermediate", option="intermediate")
     if (composition == "none") == bool(behind):
         remedy = "leave --intermediate out" if behind else "name an intermediate task, such as --intermediate mnli"
         raise UserError(f"--composition {composition} {'with' if behind else 'without'} --intermediate: {remedy}")
@@ -114,6 +118,7 @@ def _recipe(options: Mapping[str, Any], *, name: str, composition: str, target: 
         "intermediate": [] if target and not behind else [behind or options["task"]],
         "regimes": {regime: section},
         "languages": languages.split(",") if languages is not None else None,
+        "task_files": [options["task_file"]] if options["task_file"] else [],
         "training": {key: options[key] for key in TrainingSettings.model_fields if options.get(key) is not None},
     }
     return make_recipe(values, place="the options")

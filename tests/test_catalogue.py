@@ -12,7 +12,7 @@ from xadapt.languages import LANGUAGES, by_family, english_first, get_language
 from xadapt.metrics import METRICS, get_metric
 from xadapt.regimes.specs import COMPOSITIONS
 from xadapt.tasks import TASKS, Task, get_task, intermediate_names, target_names
-from xadapt.tasks.spec import FORMAT_FIELDS
+from xadapt.tasks.spec import FORMAT_FIELDS, OPTIONAL_FIELDS, fill
 
 # Hu et al. 2020, table 1; the Indo-European branches are listed apart
 FAMILIES = {
@@ -53,7 +53,7 @@ XTREME_LANGUAGES = {
     "tatoeba": "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw ta te th tl tr ur "
     "vi zh",
 }
-HEADLINES = {"xnli": "accuracy", "pawsx": "accuracy", "udpos": "f1", "panx": "f1", "tatoeba": "accuracy"}
+HEADLINES = {"xnli": "accuracy", "pawsx": "accuracy", "udpos": "f1", "panx": "span_f1", "tatoeba": "accuracy"}
 EXCEPTIONS: frozenset[str] = frozenset()  # tasks that may be incomplete: none, ever
 
 
@@ -107,9 +107,11 @@ def test_a_task_is_complete(name: str) -> None:
     task = TASKS[name]
     assert task.name == name
     assert task.version >= 1
-    for text in (task.description, task.citation, task.hub.licence, task.hub.config, task.mirror):
+    # a task that is on no hub says where to get it instead
+    places = (task.hub.dataset, task.hub.config) if not task.hub.elsewhere else (task.hub.elsewhere,)
+    for text in (task.description, task.citation, task.hub.licence, task.mirror, *places):
         assert text.strip(), "an empty field"
-    assert task.hub.dataset.count("/") == 1
+    assert task.hub.dataset.count("/") == (0 if task.hub.elsewhere else 1)
     assert task.hub.revision is None or (len(task.hub.revision) == 40 and int(task.hub.revision, 16) >= 0)
     _check_columns_and_labels(task)
     _check_metrics(task)
@@ -118,9 +120,12 @@ def test_a_task_is_complete(name: str) -> None:
 
 
 def _check_columns_and_labels(task: Task) -> None:
-    assert tuple(task.columns) == FORMAT_FIELDS[task.format]
+    fields = [f for f in FORMAT_FIELDS[task.format] if f in task.columns or f not in OPTIONAL_FIELDS]
+    assert list(task.columns) == fields
     assert len(set(task.columns.values())) == len(task.columns), "two fields read one column"
-    assert bool(task.labels) == task.trains
+    assert bool(task.labels) == (task.format in ("classification", "tagging", "choice") and not task.open_labels)
+    assert set(task.aliases.values()) <= set(task.labels)
+    assert set(task.skip) <= set(task.columns)
     assert len(set(task.labels)) == len(task.labels)
     assert sorted(task.source_labels) == sorted(task.labels), "the ids to assume name other labels than the spec's"
 
@@ -137,8 +142,8 @@ def _check_languages(task: Task) -> None:
     expected = XTREME_LANGUAGES[task.name].split() if task.role == "target" else ["en"]
     assert list(task.languages) == expected
     assert 8 <= task.max_seq_length <= 512
-    for place in (task.mirror_folder, task.hub_config):
-        folders = {place(lang) for lang in task.languages}
+    for place in (task.mirror, task.hub.config + task.hub.id_prefix or task.mirror):
+        folders = {fill(place, lang) for lang in task.languages}
         assert not any(set(folder) & set("{}") for folder in folders), "a placeholder was not filled"
         assert len(folders) == len(task.languages), "two languages share a folder"
 
@@ -147,11 +152,11 @@ def _check_training(task: Task) -> None:
     assert all(task.splits.values()), "a split without a name"
     assert set(task.optimisation) == (set(COMPOSITIONS) if task.trains else set())
     needed = {"test"} if task.role == "target" else set()
-    needed |= {"validation"} if task.trains else set()
-    needed |= {"train"} if task.trains and not task.train_on else set()
+    needed |= {"train", "validation"} if task.trains and not task.train_on else set()
     assert needed <= set(task.splits)
     if task.train_on:
         behind = TASKS[task.train_on]
+        assert "validation" in set(task.splits) | set(behind.splits)
         assert behind.role == "intermediate"
         assert (behind.format, behind.labels) == (task.format, task.labels)
         assert "train" not in task.splits, "the task would have two training sets"
@@ -167,12 +172,13 @@ def test_the_catalogue_has_no_exceptions() -> None:
     ("change", "named"),
     [
         ({"labels": ("yes", "no", "yes")}, "label stands twice"),
-        ({"columns": {"text_a": "premise", "label": "label"}}, "text_a, text_b, label"),
+        ({"columns": {"text_a": "premise", "text_b": "hypothesis"}}, "text_a, text_b, label"),
         ({"languages": ("en", "xx")}, "'xx'"),
         ({"name": "../mnli"}, "name"),
         ({"hub": {"dataset": "a/b", "config": "c", "licence": "MIT", "revision": "main"}}, "revision"),
         ({"hub": {"dataset": "a/b", "config": "c"}}, "licence"),
         ({"colums": {}}, "colums"),
+        ({"open_labels": True}, "open_labels"),
     ],
 )
 def test_an_inconsistent_spec_is_refused(change: dict[str, Any], named: str) -> None:

@@ -167,7 +167,7 @@ def test_metrics_do_not_depend_on_batches_or_order(exact: Trained) -> None:
 def evaluated(trained: Trained, rows: dict[str, Rows], budget: int = 1024) -> list[LanguageResult]:
     predict = model_predictor(trained.model, pad_token_id=PAD, token_budget=budget, device=CPU)
     tokenizer = trained.backbone.tokenizer
-    return list(evaluate_languages(get_task(trained.task), rows, predict, tokenizer, max_length=LENGTH))
+    return list(evaluate_languages(get_task(trained.task), rows.items(), predict, tokenizer, max_length=LENGTH))
 
 
 def test_languages_together_give_what_each_gives_alone(exact: Trained) -> None:
@@ -181,6 +181,25 @@ def test_languages_together_give_what_each_gives_alone(exact: Trained) -> None:
         references = FORMATS[get_task(exact.task).format].references(rows[result.lang])
         assert list(result.references) == list(references)
     assert len({json.dumps(result.predictions[:12]) for result in together}) > 1
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 4096])
+def test_blocks_change_nothing(block: int, exact: Trained) -> None:
+    rows = {lang: load(exact.task, lang, 12 + 3 * at) for at, lang in enumerate(LANGUAGES)}
+    predict = model_predictor(exact.model, pad_token_id=PAD, token_budget=1024, device=CPU)
+    task, tokenizer = get_task(exact.task), exact.backbone.tokenizer
+    longest = 0
+
+    def watched(features: Features) -> list[Tensor]:
+        nonlocal longest
+        longest = max(longest, len(set(features.row)))
+        return predict(features)
+
+    found = list(evaluate_languages(task, iter(rows.items()), watched, tokenizer, max_length=LENGTH, block=block))
+    assert longest <= block
+    for one, other in zip(found, evaluated(exact, rows), strict=True):
+        assert (one.lang, one.values, one.predictions) == (other.lang, other.values, other.predictions)
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
 
 
 def test_every_metric_of_the_task_is_scored(trained: Trained) -> None:
@@ -330,7 +349,7 @@ def test_retrieval_is_scored_in_every_language(backbone: Backbone) -> None:
     def predict(features: Features) -> list[Tensor]:
         return [known[tuple(ids)] for ids in features.input_ids]
 
-    found = list(evaluate_languages(task, rows, predict, backbone.tokenizer, max_length=LENGTH))
+    found = list(evaluate_languages(task, rows.items(), predict, backbone.tokenizer, max_length=LENGTH))
     assert [(result.lang, result.n, result.collapsed) for result in found] == [(lang, 40, False) for lang in rows]
     for result in found:
         features = encoded[result.lang]

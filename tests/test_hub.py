@@ -4,21 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from hashlib import sha256
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from hub_stand_in import Fault, Hub, StandIn, parquet
 
 from xadapt.data.suite import suite_rows
 from xadapt.models.identity import backbone_identity
@@ -28,112 +20,6 @@ GLUE, MODEL = "datasets/nyu-mll/glue", "models/someone/tiny"
 NEW, OLD, OTHER = "a" * 40, "b" * 40, "c" * 40
 ROWS = suite_rows("mnli", "en", "train", limit=30)
 FIRST, SECOND = (f"mnli/train-0000{shard}-of-00002.parquet" for shard in (0, 1))
-
-
-@dataclass
-class Hub:
-    """What the stand-in serves: repository -> revision -> path -> content; `main` is `heads`' commit.
-
-    faults maps a path's ending to what happens instead: a status, or "truncated"; once drops it after one use.
-    asked lists the paths that were requested.
-    """
-
-    url: str = ""
-    repositories: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
-    heads: dict[str, str] = field(default_factory=dict)
-    faults: dict[str, int | str] = field(default_factory=dict)
-    once: bool = False
-    asked: list[str] = field(default_factory=list)
-
-    def fault(self, path: str) -> int | str | None:
-        found = next((ending for ending in self.faults if path.endswith(ending)), None)
-        if found is None:
-            return None
-        return self.faults.pop(found) if self.once else self.faults[found]
-
-    def commit(self, repository: str, revision: str) -> str | None:
-        commit = self.heads.get(repository) if revision == "main" else revision
-        return commit if commit in self.repositories.get(repository, {}) else None
-
-
-def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_HEAD(self) -> None:
-            self._answer()
-
-        def do_GET(self) -> None:
-            self._answer()
-
-        def _answer(self) -> None:
-            path = unquote(urlsplit(self.path).path)
-            hub.asked.append(path)
-            fault = hub.fault(path) if self.command == "GET" or "/resolve/" not in path else None
-            if isinstance(fault, int):
-                return self._send(fault, b"{}", {})
-            if path.startswith("/api/"):
-                return self._info(path.removeprefix("/api/"))
-            return self._file(path.removeprefix("/"), truncated=fault == "truncated")
-
-        def _info(self, path: str) -> None:
-            repository, _, revision = path.partition("/revision/")
-            commit = hub.commit(repository, revision or "main")
-            if commit is None:
-                return self._send(HTTPStatus.NOT_FOUND, b"{}", {"X-Error-Code": "RepoNotFound"})
-            files = hub.repositories[repository][commit]
-            info = {"id": repository.partition("/")[2], "sha": commit, "siblings": [{"rfilename": f} for f in files]}
-            return self._send(HTTPStatus.OK, json.dumps(info).encode(), {"Content-Type": "application/json"})
-
-        def _file(self, path: str, *, truncated: bool) -> None:
-            repository, _, rest = path.partition("/resolve/")
-            repository = repository if repository.startswith("datasets/") else f"models/{repository}"
-            revision, _, name = rest.partition("/")
-            commit = hub.commit(repository, revision)
-            content = hub.repositories[repository][commit].get(name) if commit else None
-            if content is None:
-                return self._send(HTTPStatus.NOT_FOUND, b"", {"X-Error-Code": "EntryNotFound"})
-            headers = {"ETag": f'"{sha256(content).hexdigest()}"', "X-Repo-Commit": str(commit)}
-            return self._send(HTTPStatus.OK, content, headers, truncated=truncated)
-
-        def _send(self, status: int, body: bytes, headers: dict[str, str], *, truncated: bool = False) -> None:
-            self.send_response(status)
-            for name, value in (headers | {"Content-Length": str(len(body))}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body[: len(body) // 2] if truncated else body)
-            self.close_connection = self.close_connection or truncated
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    return Handler
-
-
-class StandIn(Hub):
-    """A Hub that answers on 127.0.0.1 until it is stopped."""
-
-    def start(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._running = True
-
-    def stop(self) -> None:
-        if self._running:
-            self._server.shutdown()
-            self._server.server_close()
-            self._thread.join()
-        self._running = False
-
-
-def parquet(rows: list[dict[str, Any]]) -> bytes:
-    out = BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), out)
-    return out.getvalue()
 
 
 @pytest.fixture
@@ -241,10 +127,10 @@ def test_a_cold_cache_without_a_hub_says_every_way_on(hub: StandIn, tmp_path: Pa
     started = time.monotonic()
     message = load(hub, tmp_path)["error"]
     assert time.monotonic() - started < 10
-    ways = ("--backbone embedded --data embedded", "--data DIR", "hf download nyu-mll/glue --repo-type dataset")
+    ways = ("--backbone embedded --data embedded", "--data DIR", "xadapt fetch --tasks mnli --backbone")
     assert [part for part in ("'nyu-mll/glue'", hub.url, *ways) if part not in message] == []
     pinned = load(hub, tmp_path, revision=OLD)["error"]
-    assert "hf download nyu-mll/glue" in pinned
+    assert "xadapt fetch --tasks mnli" in pinned
 
 
 @pytest.mark.parametrize(
@@ -253,7 +139,7 @@ def test_a_cold_cache_without_a_hub_says_every_way_on(hub: StandIn, tmp_path: Pa
     ids=["503", "404", "a shard's 404", "a shard cut off", "a revision's 404"],
 )
 def test_a_failing_hub_is_an_error_and_half_data_is_never_used(
-    hub: StandIn, tmp_path: Path, faults: dict[str, int | str]
+    hub: StandIn, tmp_path: Path, faults: dict[str, Fault | list[Fault]]
 ) -> None:
     hub.faults = dict(faults)
     message = load(hub, tmp_path)["error"]

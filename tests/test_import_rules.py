@@ -15,11 +15,12 @@ TORCH = {"torch", "transformers", "accelerate", "adapters", "peft"}
 TABLES = {"pyarrow", "datasets", "huggingface_hub"}
 # modules and packages that must not load torch, directly or through what they load
 TORCH_FREE = (
-    "xadapt.errors", "xadapt.languages", "xadapt.tasks", "xadapt.data", "xadapt.metrics", "xadapt.models.identity",
+    "xadapt.errors", "xadapt.languages", "xadapt.tasks", "xadapt.data", "xadapt.metrics", "xadapt.models.identity", "xadapt.models.fetch",
     "xadapt.models.embedded", "xadapt.regimes.specs", "xadapt.training.settings", "xadapt.study.recipe",
     "xadapt.study.recipe_file", "xadapt.study.plan", "xadapt.study.store", "xadapt.study.precision",
-    "xadapt.study.collect", "xadapt.analysis", "xadapt_cli.app", "xadapt_cli.catalogue", "xadapt_cli.study",
-    "xadapt_cli.train", "xadapt_cli.options", "xadapt_cli.tables", "xadapt_cli.console",
+    "xadapt.study.collect", "xadapt.evaluation.submission", "xadapt.evaluation.submission_files", "xadapt.analysis",
+    "xadapt_cli.app", "xadapt_cli.catalogue", "xadapt_cli.study", "xadapt_cli.train", "xadapt_cli.score",
+    "xadapt_cli.fetch", "xadapt_cli.options", "xadapt_cli.tables", "xadapt_cli.console",
 )  # fmt: skip
 # lowest first; a module may import from lower layers and from its own package
 LAYERS: tuple[tuple[str, ...], ...] = (

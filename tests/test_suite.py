@@ -169,7 +169,8 @@ def test_tagging_aligns_and_tags_are_universal() -> None:
         rows = suite_rows("udpos", lang, "test")
         assert all(len(row["tokens"]) == len(row["pos_tags"]) for row in rows)
         used = {tag for row in rows for tag in row["pos_tags"]}
-        assert {"NOUN", "VERB", "ADJ", "NUM", "PROPN", "CCONJ", "PUNCT"} <= used <= UPOS - {"X"}
+        ends = {"PUNCT"} if load_language(lang).templates["end"] != "~" else set()  # Thai writes no full stop
+        assert {"NOUN", "VERB", "ADJ", "NUM", "PROPN", "CCONJ"} | ends <= used <= UPOS - {"X"}
 
 
 def test_translations_are_distinct_and_aligned() -> None:

@@ -1,6 +1,7 @@
 """Training on the word embeddings that occur is the same as training on all of them."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from xadapt.training.settings import TrainingSettings
 PAD = 1
 STEPS = 30
 NUMBERS = TrainingSettings(
-    learning_rate=2e-3, per_device_train_batch_size=8, max_steps=STEPS, weight_decay=0.01, max_grad_norm=0.2,
+    learning_rate=2e-3, per_device_train_batch_size=8, max_steps=STEPS, weight_decay=0.01, max_grad_norm=0.1,
     max_seq_length=64, dtype="float32",
 )  # fmt: skip
 
@@ -57,7 +58,7 @@ def encoder_with_padding(backbone: Backbone) -> PreTrainedModel:
 
 
 def mapped(trimmed: TrimmedVocabulary, features: Features) -> Features:
-    return Features(trimmed.map(features.input_ids), features.labels, features.row)
+    return replace(features, input_ids=trimmed.map(features.input_ids))
 
 
 class Trained(NamedTuple):

@@ -85,6 +85,14 @@ def get_language(code: str, *, place: str = "--languages") -> Language:
     return LANGUAGES[code]
 
 
+def add_language(language: Language) -> None:
+    """Make a language outside the forty known to this process; UserError if its code is one of theirs."""
+    known = LANGUAGES.get(language.code)
+    if known and known != language:
+        raise UserError(f"own_languages: '{language.code}' is {known.name} already; use it as it is, or another code")
+    LANGUAGES[language.code] = language
+
+
 def by_family(codes: Iterable[str]) -> dict[str, list[str]]:
     """Group codes by family: families with most languages first, then by name; codes keep their order."""
     groups: dict[str, list[str]] = {}

@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import adapters
@@ -76,7 +77,7 @@ def ours(regime: str, backbone: Backbone, features: Features, steps: int) -> flo
     encoder = open_regime(FullSpec() if regime == "full" else AdapterSpec()).attach(backbone, name="mnli")
     if regime == "full":
         trimmed = trim_vocabulary(encoder, features.input_ids)
-        features = Features(trimmed.map(features.input_ids), features.labels, features.row)
+        features = replace(features, input_ids=trimmed.map(features.input_ids))
     head = form.head(encoder.config.hidden_size, task, 0.1)
     assert head is not None
     settings = TrainingSettings(max_steps=steps, learning_rate=LEARNING_RATE[regime], per_device_train_batch_size=BATCH)

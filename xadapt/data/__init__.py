@@ -1,4 +1,4 @@
-"""Where rows come from: the hub, a mirror folder, the embedded suite; always the same canonical rows."""
+"""Where rows come from: the hub, a mirror folder, XTREME's own download, the embedded suite; always the same canonical rows."""
 
 from xadapt.data.rows import Rows
 from xadapt.data.sources import Source, open_source

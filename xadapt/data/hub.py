@@ -1,15 +1,18 @@
 """The Hugging Face hub: Parquet files of a dataset at a commit; never a loading script."""
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 from xadapt.data.parquet import complete_shards, read_parquet
 from xadapt.data.rows import Rows
+from xadapt.data.splits import Share, merge, parse_share, shares
 from xadapt.errors import UserError
 from xadapt.tasks import Task
-from xadapt.tasks.spec import Split
+from xadapt.tasks.spec import HubSource as Hub
+from xadapt.tasks.spec import Part, Split, fill
 
 
 class HubSource:
@@ -18,23 +21,22 @@ class HubSource:
     name = "hub"
 
     def identity(self, task: Task, lang: str, split: Split) -> str:
-        commit = dataset_commit(task.hub.dataset, task.hub.revision)
-        return f"hub:{task.hub.dataset}@{commit}/{task.hub_config(lang)}/{split}"
+        if not task.hub.dataset:
+            where = task.hub.elsewhere or "give the folder that has it, --data FOLDER"
+            raise UserError(f"task '{task.name}' lies on no hub: {where}")
+        return "+".join(_identity(task, part, lang, split) for part in task.parts)
 
     def load(self, task: Task, lang: str, split: Split, *, limit: int | None = None) -> Rows:
-        commit = dataset_commit(task.hub.dataset, task.hub.revision)
-        config = task.hub_config(lang)
-        names = task.splits.get(split, ())
-        folder = _snapshot(task.hub.dataset, commit, tuple(f"{config}/{name}-*.parquet" for name in names))
-        for name in names:
-            if files := complete_shards(folder / config, name):
-                if task.hub.revision is None:
-                    remember_commit("datasets", task.hub.dataset, commit)
-                return read_parquet(task, lang, split, files, identity=self.identity(task, lang, split), limit=limit)
-        raise UserError(
-            f"the hub's '{task.hub.dataset}' at {commit} has no complete {split} split in config '{config}' "
-            f"(looked for {', '.join(names) or 'nothing: the task has no such split'}). {_remedies(task.hub.dataset)}"
-        )
+        identity = self.identity(task, lang, split)
+        loaded, counts = [], []
+        for part in task.parts:
+            files, share = _find(task, part, lang, split)
+            prefix = fill(part.hub.id_prefix, lang)
+            loaded.append(
+                read_parquet(task, lang, split, files, identity=identity, limit=limit, share=share, id_prefix=prefix)
+            )
+            counts.append(_rows(files) if task.more else 0)
+        return merge(task, loaded, counts, limit=limit)
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         return None
@@ -43,22 +45,59 @@ class HubSource:
         return list(task.languages)
 
 
-@lru_cache(maxsize=64)
-def dataset_commit(dataset: str, revision: str | None) -> str:
-    """The commit a dataset is read at: the pinned one, else what `main` is now, else what the cache holds.
+def _identity(task: Task, part: Part, lang: str, split: Split) -> str:
+    hub = part.hub
+    name = next(iter(part.splits.get(split, ())), "")
+    share = parse_share(name).suffix if name else ""
+    return f"hub:{hub.dataset}@{dataset_commit(hub, fetch_names(task))}/{fill(hub.config, lang)}/{split}{share}"
+
+
+def _find(task: Task, part: Part, lang: str, split: Split) -> tuple[list[Path], Share]:
+    """The files of the first of a split's names that the hub has whole, downloaded, and the share of them."""
+    hub, wanted = part.hub, shares(part, split)
+    commit, config = dataset_commit(hub, fetch_names(task)), fill(hub.config, lang)
+    names = [name for share in wanted for name in share.names]
+    patterns = [f"{config}/{name}{rest}" for name in names for rest in ("-*.parquet", "/*.parquet")]
+    folder = _snapshot(fetch_names(task), hub.dataset, commit, tuple(patterns))
+    for share in wanted:
+        shards = [complete_shards(folder / config, name) for name in share.names]
+        if all(shards):
+            if hub.revision is None:
+                remember_commit("datasets", hub.dataset, commit)
+            return [file for files in shards for file in files], share
+    raise UserError(
+        f"the hub's '{hub.dataset}' at {commit} has no complete {split} split in config '{config}' "
+        f"(looked for {', '.join(names) or 'nothing: the task has no such split'}). {_remedies(fetch_names(task))}"
+    )
+
+
+def _rows(files: Sequence[Path]) -> int:
+    import pyarrow.parquet as pq
+
+    return sum(int(pq.ParquetFile(file).metadata.num_rows) for file in files)
+
+
+def dataset_commit(hub: Hub, task: str) -> str:
+    """The commit a task's data set is read at: the pinned one, else what the branch is now, else what the cache holds.
 
     Raises UserError when the hub cannot be reached and nothing is cached.
     """
-    if revision is not None:
-        return revision
+    try:
+        return hub.revision or _branch_commit(hub.dataset, hub.branch)
+    except hub_errors() as error:
+        raise unreachable("dataset", hub.dataset, error, task=task) from error
+
+
+@lru_cache(maxsize=64)
+def _branch_commit(dataset: str, branch: str) -> str:
     from huggingface_hub import HfApi
 
     try:
-        return str(HfApi().dataset_info(dataset, timeout=5).sha)
-    except hub_errors() as error:
+        return str(HfApi().dataset_info(dataset, revision=None if branch == "main" else branch, timeout=5).sha)
+    except hub_errors():
         if commit := cached_commit("datasets", dataset):
             return commit
-        raise unreachable("dataset", dataset, error) from error
+        raise
 
 
 def cached_commit(kind: str, name: str) -> str | None:
@@ -94,27 +133,31 @@ def hub_errors() -> tuple[type[Exception], ...]:
     return (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError)
 
 
-def _snapshot(dataset: str, commit: str, patterns: tuple[str, ...]) -> Path:
+def _snapshot(task: str, dataset: str, commit: str, patterns: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(dataset, repo_type="dataset", revision=commit, allow_patterns=list(patterns)))
     except hub_errors() as error:
-        raise unreachable("dataset", dataset, error) from error
+        raise unreachable("dataset", dataset, error, task=task) from error
 
 
-def unreachable(kind: str, name: str, error: Exception) -> UserError:
+def unreachable(kind: str, name: str, error: Exception, *, task: str = "mnli") -> UserError:
     """The one error for a hub that does not answer, with every way on; kind is "dataset" or "model"."""
     endpoint = os.environ.get("HF_ENDPOINT", "the Hugging Face hub")
     reason = (str(error).splitlines() or [""])[0][:160]
-    remedies = _remedies(name) if kind == "dataset" else _remedies("nyu-mll/glue", model=name)
+    remedies = _remedies(task) if kind == "dataset" else _remedies(task, model=name)
     return UserError(f"cannot get {kind} '{name}' from {endpoint} ({type(error).__name__}: {reason}). {remedies}")
 
 
-def _remedies(dataset: str, model: str = "xlm-roberta-base") -> str:
+def fetch_names(task: Task) -> str:
+    """A task as `xadapt fetch --tasks` takes it; a user's own comes with its file."""
+    return f"{task.name} --task-file FILE" if task.own else task.name
+
+
+def _remedies(task: str, model: str = "xlm-roberta-base") -> str:
     return (
-        "Without a network: `--backbone embedded --data embedded`. With a mirror folder: `--data DIR` (and a model "
-        "folder: `--backbone MODEL`). To fetch one where there is a network: "
-        f"`hf download {dataset} --repo-type dataset --local-dir DIR/{dataset}` for data, "
-        f"`hf download {model} --local-dir MODEL` for the model."
+        "Without a network: `--backbone embedded --data embedded`. With what was fetched: `--data DIR --backbone "
+        f"DIR/models/{model}`. To fetch both where there is a network: "
+        f"`xadapt fetch --tasks {task} --backbone {model} --to DIR`."
     )

@@ -1,15 +1,19 @@
 """A mirror folder: Parquet files by dataset, config and split, in our layout or as downloaded from the hub."""
 
-import hashlib
-from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
+from shlex import quote
 
+from xadapt.data.bucc import mining_columns, mining_files, read_mining_files
+from xadapt.data.ccgbank import ccg_files, read_ccg
+from xadapt.data.files import content_hash
+from xadapt.data.hub import fetch_names
+from xadapt.data.manifest import check_complete
 from xadapt.data.parquet import complete_shards, read_parquet
-from xadapt.data.rows import Rows
+from xadapt.data.rows import Rows, canonical_rows
+from xadapt.data.splits import Share, merge, shares
 from xadapt.errors import UserError
 from xadapt.tasks import Task
-from xadapt.tasks.spec import Split
+from xadapt.tasks.spec import Part, Split, fill
 
 
 class MirrorSource:
@@ -20,55 +24,92 @@ class MirrorSource:
         self.name = str(root)
 
     def identity(self, task: Task, lang: str, split: Split) -> str:
-        files = self._files(task, lang, split)
-        return "sha256:" + "+".join(_file_hash(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+        found = [self._find(task, part, lang, split) for part in task.parts]
+        hashes = [content_hash(files) + share.suffix for files, share, _ in found]
+        return "sha256:" + "+".join(hashes)
 
     def load(self, task: Task, lang: str, split: Split, *, limit: int | None = None) -> Rows:
-        files = self._files(task, lang, split)
-        return read_parquet(task, lang, split, files, identity=self.identity(task, lang, split), limit=limit)
+        identity, loaded = self.identity(task, lang, split), []
+        for part in task.parts:
+            files, share, prefix = self._find(task, part, lang, split)
+            if files[0].suffix != ".parquet":
+                loaded.append(read_ccg(task, lang, split, files, identity=identity, limit=limit))
+                continue
+            if len(files) == 3 and files == mining_files(files[0].parent, lang):
+                raw = mining_columns(read_mining_files(files))
+                columns = {task.columns[field]: values for field, values in raw.items()}
+                place = str(files[0].parent)
+                loaded.append(canonical_rows(task, lang, split, columns, identity=identity, place=place, limit=limit))
+                continue
+            loaded.append(
+                read_parquet(task, lang, split, files, identity=identity, limit=limit, share=share, id_prefix=prefix)
+            )
+        counts = [self._count(task, part, lang, split) for part in task.parts] if len(loaded) > 1 else [0]
+        return merge(task, loaded, counts, limit=limit)
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
-        import pyarrow.parquet as pq
-
         try:
-            return sum(int(pq.ParquetFile(file).metadata.num_rows) for file in self._files(task, lang, split))
+            return sum(self._count(task, part, lang, split) for part in task.parts)
         except (OSError, ValueError):  # said in full where the rows are read
             return None
 
     def languages(self, task: Task) -> list[str]:
         # that the splits in a folder are whole is checked, loudly, where they are read; so is a mirror without any
-        there = [lang for lang in task.languages if any(folder.is_dir() for folder in self._folders(task, lang))]
+        there = [
+            lang for lang in task.languages if any(folder.is_dir() for folder in self._folders(task.parts[0], lang))
+        ]
         return there or list(task.languages)
 
-    def _folders(self, task: Task, lang: str) -> tuple[Path, Path]:
+    def _folders(self, part: Part, lang: str) -> tuple[Path, Path]:
         """Where the language lies in our layout and in the hub's."""
-        return self.root / task.mirror_folder(lang), self.root / task.hub.dataset / task.hub_config(lang)
+        hub, ours = part.hub, self.root / fill(part.mirror, lang)
+        return ours, self.root / hub.dataset / fill(hub.config, lang) if hub.dataset else ours
 
-    def _files(self, task: Task, lang: str, split: Split) -> Sequence[Path]:
-        names = task.splits.get(split, ())
-        ours, hub = self._folders(task, lang)
-        for name in names:
-            if (ours / f"{name}.parquet").is_file():
-                return [ours / f"{name}.parquet"]
-            if shards := complete_shards(hub, name):
-                return shards
-        looked = " or ".join(f"{name}.parquet" for name in names)
+    def _count(self, task: Task, part: Part, lang: str, split: Split) -> int:
+        import pyarrow.parquet as pq
+
+        files, share, _ = self._find(task, part, lang, split)
+        if files[0].suffix != ".parquet":
+            raise ValueError("the sentences of a text file are not counted without reading it")
+        files = files[:2] if files[0].name.startswith("mining_") else files
+        start, stop = share.bounds(sum(int(pq.ParquetFile(file).metadata.num_rows) for file in files))
+        return stop - start
+
+    def _find(self, task: Task, part: Part, lang: str, split: Split) -> tuple[list[Path], Share, str]:
+        """The files of the first of a split's names that is there, the share of them, and the ids to keep."""
+        ours, hub = self._folders(part, lang)
+        if task.format == "mining" and (files := mining_files(ours, lang)):
+            return files, Share((split,)), ""
+        wanted = shares(part, split)
+        for share in wanted:
+            if all((ours / f"{name}.parquet").is_file() for name in share.names):
+                return [ours / f"{name}.parquet" for name in share.names], share, ""
+            if part.hub.dataset:
+                check_complete(self.root / part.hub.dataset, f"{self._fetch(task, lang)} completes it.")
+            shards = [complete_shards(hub, name) for name in share.names]
+            if all(shards):
+                return [file for files in shards for file in files], share, fill(part.hub.id_prefix, lang)
+        if task.open_labels and (texts := ccg_files(ours, split)):
+            return texts, Share((split,)), ""
+        looked = " or ".join(" and ".join(f"{name}.parquet" for name in share.names) for share in wanted)
+        if part.hub.elsewhere:
+            raise UserError(
+                f"the mirror '{self.root}' has no {split} split of task '{task.name}' in {ours}: {part.hub.elsewhere}. "
+                f"{_nearest(ours)}"
+            )
         raise UserError(
             f"the mirror '{self.root}' has no {split} split of task '{task.name}' for '{lang}': looked for {looked} "
-            f"in {ours} and for the hub's shards in {hub}. {_remedy(ours, task, hub)}"
+            f"in {ours} and for the hub's shards in {hub}. {_nearest(ours)}{f' {self._fetch(task, lang)} fetches it.' if part.hub.dataset else ''}"
         )
 
+    def _fetch(self, task: Task, lang: str) -> str:
+        only = f" --languages {lang}" if len(task.languages) > 1 else ""
+        return f"`xadapt fetch --tasks {fetch_names(task)}{only} --to {quote(str(self.root))}`"
 
-def _remedy(folder: Path, task: Task, hub: Path) -> str:
+
+def _nearest(folder: Path) -> str:
     existing = folder
     while not existing.is_dir() and existing != existing.parent:
         existing = existing.parent
     inside = sorted(p.name for p in existing.iterdir())[:12]
-    fetch = f"hf download {task.hub.dataset} --repo-type dataset --local-dir {hub.parent}"
-    return f"'{existing}' holds: {', '.join(inside) or 'nothing'}. `{fetch}` fetches it."
-
-
-@lru_cache(maxsize=4096)
-def _file_hash(path: str, size: int, mtime_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return f"'{existing}' holds: {', '.join(inside) or 'nothing'}."

@@ -1,9 +1,10 @@
-"""The Source protocol and the three places rows come from; torch-free, so that plans can name data."""
+"""The Source protocol and the places rows come from; torch-free, so that plans can name data."""
 
 from pathlib import Path
 from typing import Protocol
 
 from xadapt.data.rows import Rows, canonical_rows
+from xadapt.data.splits import Share, shares
 from xadapt.errors import UserError
 from xadapt.tasks import Task
 from xadapt.tasks.spec import Split
@@ -43,42 +44,63 @@ class EmbeddedSource:
     def load(self, task: Task, lang: str, split: Split, *, limit: int | None = None) -> Rows:
         from xadapt.data.suite import suite_rows
 
-        # the suite follows the hub's split names: tatoeba's test pairs lie in `validation` there
-        name = "validation" if task.format == "retrieval" else split
+        name, first, stop = _suite_split(task, split)
+        last = stop if limit is None else min(stop, first + limit)
         try:
-            rows = suite_rows(task.name, lang, name, limit=limit)
+            rows = suite_rows(task.name, lang, name, limit=last)[first:]
         except ValueError as error:
             raise UserError(f"the embedded suite: {error}") from error
-        raw = {column: [row[column] for row in rows] for column in task.columns.values()}
+        raw = {column: [row[column] for row in rows] for column in task.source_columns}
         place = f"embedded suite {task.name}/{lang}/{name}"
         return canonical_rows(task, lang, split, raw, identity=self.identity(task, lang, split), place=place)
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
-        from xadapt.data.suite import suite_size
-
-        return suite_size(task.name, "validation" if task.format == "retrieval" else split)
+        _, first, stop = _suite_split(task, split)
+        return stop - first
 
     def languages(self, task: Task) -> list[str]:
-        from xadapt.data.suite import languages
+        from xadapt.data.suite import task_languages
 
-        return [lang for lang in task.languages if lang in languages()]
+        having = task_languages(task.name, _suite_split(task, "test")[0])
+        return [lang for lang in task.languages if lang in having]
+
+
+def _suite_split(task: Task, split: Split) -> tuple[str, int, int]:
+    """The suite's name of a split (the hub's, which tatoeba keeps in `validation`) and the rows of it that are meant."""
+    from xadapt.data.suite import suite_size
+
+    error: ValueError | None = None
+    for share in [*shares(task.parts[0], split), Share((split,))]:  # anli's rounds are one split here
+        try:
+            return share.names[0], *share.bounds(suite_size(task.name, share.names[0]))
+        except ValueError as missing:
+            error = error or missing
+    raise UserError(f"the embedded suite: {error or f'{task.name} has no {split} split'}") from error
 
 
 def open_source(data: str) -> Source:
-    """The source a `--data` value means: `hub`, `embedded`, or the path of a mirror folder.
+    """The source a `--data` value means: `hub`, `embedded`, `xtreme:` and a folder, or a mirror folder.
 
     Raises UserError if it is none of these.
     """
     from xadapt.data.hub import HubSource
     from xadapt.data.mirror import MirrorSource
+    from xadapt.data.xtreme_layout import XtremeSource
 
     if data == "hub":
         return HubSource()
     if data == "embedded":
         return EmbeddedSource()
+    prefix, colon, folder = data.partition(":")
+    if prefix == "xtreme" and colon:
+        if not (root := Path(folder).expanduser()).is_dir() or not folder:
+            raise UserError(
+                f"--data '{data}': '{folder}' is no folder; give the `download/` that XTREME's scripts make"
+            )
+        return XtremeSource(root)
     if Path(data).is_dir():
         return MirrorSource(Path(data))
     raise UserError(
-        f"--data '{data}' is no folder; give 'hub', 'embedded', or an existing mirror folder "
+        f"--data '{data}' is no folder; give 'hub', 'embedded', 'xtreme:FOLDER', or an existing mirror folder "
         "laid out as <dataset>/<config>/<split>.parquet"
     )

@@ -13,12 +13,13 @@ from xadapt.tasks import Task
 
 
 class ClassificationFormat:
-    """Pair classification as in `run_xnli.py`: `<s> A </s></s> B </s>`, the longer text truncated first."""
+    """Classification as in `run_xnli.py`: `<s> A </s>`, or `<s> A </s></s> B </s>` with the longer text truncated first."""
 
     def encode(self, rows: Rows, task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int) -> Features:
+        second = rows.columns.get("text_b")
         encoding = tokenizer(
             list(rows.columns["text_a"]),
-            list(rows.columns["text_b"]),
+            None if second is None else list(second),
             truncation="longest_first",
             max_length=max_length,
             return_attention_mask=False,
@@ -38,6 +39,11 @@ class ClassificationFormat:
         """One label id a row."""
         predicted: list[int] = torch.stack(list(logits)).argmax(dim=-1).tolist()
         return predicted
+
+    def confidence(self, logits: Sequence[Tensor], features: Features, rows: Rows) -> list[float]:
+        """The probability of each row's predicted label."""
+        best: list[float] = torch.stack(list(logits)).softmax(dim=-1).amax(dim=-1).tolist()
+        return best
 
     def references(self, rows: Rows) -> list[int]:
         return list(rows.columns["label"])

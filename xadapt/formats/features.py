@@ -18,22 +18,28 @@ IGNORED = -100
 class Features:
     """Encoded rows, unpadded.
 
-    input_ids holds one list of token ids (specials included) a feature; labels one int a feature, or one int a
-    token with IGNORED where nothing is predicted, or nothing; row says which row each feature came from (a long
-    row may give several).
+    input_ids holds `sequences` lists of token ids (specials included) a feature, one after the other; labels one
+    int a feature, or one int a token with IGNORED where nothing is predicted, or nothing; row says which row each
+    feature came from (a long row may give several). offsets, where decoding needs them, hold for each token the
+    characters of the row it covers and whether no other feature of the row shows it in more context, or None.
     """
 
     input_ids: Sequence[Sequence[int]]
     labels: Sequence[int] | Sequence[Sequence[int]] | None
     row: Sequence[int]
+    sequences: int = 1
+    offsets: Sequence[Sequence[tuple[int, int, bool] | None]] | None = None
 
     def __len__(self) -> int:
-        return len(self.input_ids)
+        return len(self.input_ids) // self.sequences
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each feature."""
-        return [len(ids) for ids in self.input_ids]
+        """Padded tokens of each feature: its longest sequence times their number."""
+        n = self.sequences
+        if n == 1:
+            return [len(ids) for ids in self.input_ids]
+        return [n * max(map(len, self.input_ids[at : at + n])) for at in range(0, len(self.input_ids), n)]
 
 
 class Format(Protocol):
@@ -42,7 +48,7 @@ class Format(Protocol):
     head takes hidden states [batch, tokens, hidden] and gives logits; None where the task has no training.
     loss is the SUM over predicted units, and units counts them, so that micro-batches of any cut add up to
     exactly the mean over the optimizer batch. decode turns the logits of each feature, in the features' order,
-    into one prediction a row, to be compared with `references`.
+    into one prediction a row, to be compared with `references`; confidence gives each a number, higher for surer.
     """
 
     def encode(self, rows: Rows, task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int) -> Features: ...
@@ -55,12 +61,15 @@ class Format(Protocol):
 
     def decode(self, logits: Sequence[Tensor], features: Features, rows: Rows) -> Sequence[Any]: ...
 
+    def confidence(self, logits: Sequence[Tensor], features: Features, rows: Rows) -> Sequence[float]: ...
+
     def references(self, rows: Rows) -> Sequence[Any]: ...
 
 
 def collate(features: Features, indices: Sequence[int], pad_token_id: int) -> dict[str, Tensor]:
-    """Pad the chosen features to their longest: input_ids, attention_mask [batch, tokens], labels if any."""
-    chosen = [features.input_ids[i] for i in indices]
+    """Pad the chosen features to their longest: input_ids, attention_mask [sequences, tokens], labels if any."""
+    n = features.sequences
+    chosen = [features.input_ids[at] for i in indices for at in range(n * i, n * (i + 1))]
     width = max(map(len, chosen))
     ids = torch.full((len(chosen), width), pad_token_id, dtype=torch.long)
     mask = torch.zeros((len(chosen), width), dtype=torch.long)

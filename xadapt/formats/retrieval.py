@@ -31,10 +31,19 @@ class RetrievalFormat:
 
     def decode(self, logits: Sequence[Tensor], features: Features, rows: Rows) -> list[int]:
         """For each English sentence the index of its nearest foreign one, from normalised sentence vectors."""
-        vectors = torch.stack(list(logits))
-        foreign, english = vectors[: len(rows)], vectors[len(rows) :]
-        nearest: list[int] = (english @ foreign.T).argmax(dim=1).tolist()
+        nearest: list[int] = _similarity(logits, len(rows)).argmax(dim=1).tolist()
         return nearest
+
+    def confidence(self, logits: Sequence[Tensor], features: Features, rows: Rows) -> list[float]:
+        """The cosine of each English sentence with its nearest foreign one."""
+        cosines: list[float] = _similarity(logits, len(rows)).amax(dim=1).tolist()
+        return cosines
 
     def references(self, rows: Rows) -> Sequence[Any]:
         return range(len(rows))
+
+
+def _similarity(vectors: Sequence[Tensor], rows: int) -> Tensor:
+    """Cosines [English, foreign] of all pairs."""
+    stacked = torch.stack(list(vectors))
+    return stacked[rows:] @ stacked[:rows].T

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
@@ -42,16 +43,23 @@ class TaggingFormat:
 
     def decode(self, logits: Sequence[Tensor], features: Features, rows: Rows) -> list[list[int]]:
         """One label id a word of each row, the parts of split sentences joined again."""
-        assert features.labels is not None
-        predictions: list[list[int]] = [[] for _ in range(len(rows))]
-        for feature_logits, labels, row in zip(logits, features.labels, features.row, strict=True):
-            best = feature_logits.argmax(dim=-1).tolist()
-            assert isinstance(labels, Sequence)
-            predictions[row] += [best[at] for at, label in enumerate(labels) if label != IGNORED]
-        return predictions
+        return [words.argmax(dim=-1).tolist() for words in _words(logits, features, len(rows))]
+
+    def confidence(self, logits: Sequence[Tensor], features: Features, rows: Rows) -> list[float]:
+        """The mean probability of each row's predicted tags."""
+        return [float(words.softmax(dim=-1).amax(dim=-1).mean()) for words in _words(logits, features, len(rows))]
 
     def references(self, rows: Rows) -> list[list[int]]:
         return list(rows.columns["tags"])
+
+
+def _words(logits: Sequence[Tensor], features: Features, rows: int) -> list[Tensor]:
+    """Logits [words, labels] of each row, from the first piece of every word."""
+    assert features.labels is not None
+    parts: list[list[Tensor]] = [[] for _ in range(rows)]
+    for feature_logits, labels, row in zip(logits, features.labels, features.row, strict=True):
+        parts[row].append(feature_logits[torch.tensor(labels) != IGNORED])
+    return [torch.cat(part) for part in parts]
 
 
 def _pieces(sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerFast, room: int) -> dict[str, list[int]]:

@@ -1,26 +1,44 @@
 """One function a metric: predictions and references in, points from 0 to 100 out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from xadapt.metrics.accuracy import accuracy, word_accuracy
+from xadapt.metrics.chunks import span_f1
+from xadapt.metrics.mining import mining_f1
+from xadapt.metrics.span import exact_match, mlqa_exact_match, mlqa_f1, span_overlap_f1
 from xadapt.metrics.tag_f1 import legacy_tag_f1
+
+
+class MetricFunction(Protocol):
+    """What a metric is called with: one prediction and one reference a row, the label names, the language."""
+
+    def __call__(
+        self, predictions: Sequence[Any], references: Sequence[Any], labels: Sequence[str], *, lang: str = "en"
+    ) -> float: ...
 
 
 @dataclass(frozen=True)
 class Metric:
     """A metric's function and its version, which changes whenever a value may."""
 
-    function: Callable[[Sequence[Any], Sequence[Any], Sequence[str]], float]
+    function: MetricFunction
     version: int
 
 
 METRICS: dict[tuple[str, str], Metric] = {
     ("classification", "accuracy"): Metric(accuracy, 1),
+    ("choice", "accuracy"): Metric(accuracy, 1),
     ("retrieval", "accuracy"): Metric(accuracy, 1),
     ("tagging", "accuracy"): Metric(word_accuracy, 1),
     ("tagging", "f1"): Metric(legacy_tag_f1, 1),
+    ("tagging", "span_f1"): Metric(span_f1, 1),
+    ("span", "exact_match"): Metric(exact_match, 1),
+    ("span", "f1"): Metric(span_overlap_f1, 1),
+    ("span", "mlqa_exact_match"): Metric(mlqa_exact_match, 1),
+    ("span", "mlqa_f1"): Metric(mlqa_f1, 1),
+    ("mining", "f1"): Metric(mining_f1, 1),
 }
 
 
@@ -29,4 +47,4 @@ def get_metric(format_name: str, metric: str) -> Metric:
     return METRICS[format_name, metric]
 
 
-__all__ = ["METRICS", "Metric", "get_metric"]
+__all__ = ["METRICS", "Metric", "MetricFunction", "get_metric"]

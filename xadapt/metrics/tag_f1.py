@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 
 def legacy_tag_f1(
-    predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]], labels: Sequence[str]
-) -> float:
+    predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]], labels: Sequence[str], *,
+    lang: str = "en",
+) -> float:  # fmt: skip
     """Micro F1 over chunks, a chunk being a run of equal tags, in points.
 
     XTREME gives raw tags to seqeval. Version 0.0.12 keeps whole tag names; from 1.0 the first letter is taken
@@ -17,6 +18,11 @@ def legacy_tag_f1(
     return 100 * float(f1_score(_chunks(references, labels), _chunks(predictions, labels)))
 
 
+def legacy_prefixed(tag: str) -> str:
+    """A raw tag with the chunk prefix that seqeval 0.0.12 took it to have: its first letter, or I."""
+    return f"{tag[0] if tag[0] in 'BIES' else 'I'}-{tag}"
+
+
 def _chunks(rows: Sequence[Sequence[int]], labels: Sequence[str]) -> list[list[str]]:
-    mapped = [f"{tag[0] if tag[0] in 'BIES' else 'I'}-{tag}" for tag in labels]
+    mapped = [legacy_prefixed(tag) for tag in labels]
     return [[mapped[tag] for tag in row] for row in rows]

@@ -39,6 +39,38 @@ class TaggingHead(nn.Module):
         return logits
 
 
+class SpanHead(nn.Module):
+    """One projection a token to two logits, start and end: [batch, tokens, hidden] to [batch, tokens, 2]."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.qa_outputs = nn.Linear(hidden_size, 2)
+        _initialise(self)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.qa_outputs(hidden)
+        return logits
+
+
+class ChoiceHead(nn.Module):
+    """A score for each choice from its first token: [batch * choices, tokens, hidden] to [batch, choices].
+
+    The sentence head of classification with one output, as XLM-R has no pooler of its own; the choices of a row
+    stand one after the other.
+    """
+
+    first_token_only = True
+
+    def __init__(self, hidden_size: int, num_choices: int, dropout: float) -> None:
+        super().__init__()
+        self.num_choices = num_choices
+        self.score = ClassificationHead(hidden_size, 1, dropout)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.score(hidden).view(-1, self.num_choices)
+        return logits
+
+
 def _initialise(head: nn.Module) -> None:
     for module in head.modules():
         if isinstance(module, nn.Linear):

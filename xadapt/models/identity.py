@@ -5,7 +5,9 @@ import json
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from shlex import quote
 
+from xadapt.data.manifest import check_complete, read_manifest
 from xadapt.errors import UserError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "sentencepiece.bpe.model")
@@ -49,6 +51,17 @@ def backbone_folder(backbone: str) -> Path:
 
 def check_folder(folder: Path) -> Path:
     """The folder itself, if it holds an XLM-R as safetensors with a fast tokenizer; UserError says what lacks."""
+    _check_fetched(folder)
+    check_config(folder)
+    if not any(folder.glob("model*.safetensors")):
+        raise UserError(f"--backbone '{folder}' has no model.safetensors (pickled weights are never opened)")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "sentencepiece.bpe.model")):
+        raise UserError(f"--backbone '{folder}' has no tokenizer.json; save the tokenizer into the same folder")
+    return folder
+
+
+def check_config(folder: Path) -> None:
+    """UserError unless the folder's config.json is an XLM-R's."""
     config = folder / "config.json"
     if not config.is_file():
         raise UserError(f"--backbone '{folder}' has no config.json; give a hub id, 'embedded' or an XLM-R folder")
@@ -59,11 +72,14 @@ def check_folder(folder: Path) -> Path:
         raise UserError(f"{config} is not JSON ({error})") from error
     if model_type != "xlm-roberta":
         raise UserError(f"{config}: model_type '{model_type}' is not supported; xadapt trains 'xlm-roberta' encoders")
-    if not any(folder.glob("model*.safetensors")):
-        raise UserError(f"--backbone '{folder}' has no model.safetensors (pickled weights are never opened)")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "sentencepiece.bpe.model")):
-        raise UserError(f"--backbone '{folder}' has no tokenizer.json; save the tokenizer into the same folder")
-    return folder
+
+
+def _check_fetched(folder: Path) -> None:
+    """UserError if `xadapt fetch` began the folder and did not end: shards may lack that nothing else names."""
+    if manifest := read_manifest(folder):
+        root = Path(str(folder.absolute()).removesuffix(f"/models/{manifest.repository}"))
+        command = f"xadapt fetch --tasks mnli --backbone {manifest.repository} --to {quote(str(root))}"
+        check_complete(folder, f"`{command}` completes it.")
 
 
 def retrieval_layer(num_hidden_layers: int, *, embedded: bool) -> int:

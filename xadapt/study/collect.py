@@ -10,7 +10,7 @@ from xadapt.languages import get_language
 from xadapt.study.plan import Plan
 from xadapt.study.recipe import Recipe
 from xadapt.study.store import Result, Store
-from xadapt.tasks import get_task
+from xadapt.tasks.user import task_of
 
 
 def study_of(recipe: Recipe, plan: Plan) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _scores(store: Store, setting: str, cell: Mapping[str, Any], result: Result)
     spec = result.manifest["spec"]
     needs = result.manifest["needs"]
     model = store.read(store.root / "train" / needs[0][:16]) if needs else None
-    task = get_task(spec["task"])
+    task = task_of(spec)
     shared = {
         "task": task.name,
         "task_version": spec["task_version"],

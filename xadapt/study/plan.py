@@ -14,6 +14,8 @@ from xadapt.models.identity import backbone_identity
 from xadapt.study.precision import resolve_dtype
 from xadapt.study.recipe import Recipe
 from xadapt.tasks import Task, get_task
+from xadapt.tasks.spec import Split
+from xadapt.tasks.user import stored_spec
 
 # raised whenever the same spec would give other numbers
 STAGE_VERSIONS = {"train": 2, "evaluate": 1}
@@ -164,7 +166,10 @@ class _Planner:
         spec = {
             "backbone": self.backbone,
             "train": self._split(data_task, "en", "train", recipe.max_train_samples),
-            "dev": self._split(task, "en", "validation", recipe.max_eval_samples),
+            # a target that is all test is selected on the dev split of what it trains on
+            "dev": self._split(
+                task if "validation" in task.splits else data_task, "en", "validation", recipe.max_eval_samples
+            ),
             "regime": dict(recipe.regimes.items())[regime].spec.model_dump(),
             "composition": composition,
             "training": numbers,
@@ -189,11 +194,10 @@ class _Planner:
             )
         spec = {
             "backbone": self.backbone,
-            "task": task.name,
-            "task_version": task.version,
+            **stored_spec(task),
             "metrics": {name: get_metric(task.format, name).version for name in task.metrics},
-            "languages": {code: self.source.identity(task, code, "test") for code in languages},
-            "max_samples": recipe.max_predict_samples,
+            "languages": {code: self._identity(task, code) for code in languages},
+            "max_samples": None if task.format == "mining" else recipe.max_predict_samples,
             "max_seq_length": model.spec["training"]["max_seq_length"]
             if model and task.trains
             else task.max_seq_length,
@@ -201,14 +205,20 @@ class _Planner:
             "retrieval_layer": None if task.trains else recipe.retrieval_layer,
         }
         of = model.label.removeprefix("train ") if model else "the backbone itself"
-        rows = self._rows(task, languages, "test", recipe.max_predict_samples)
-        sides = rows and rows * (1 if task.trains else 2)
+        cap = None if task.format == "mining" else recipe.max_predict_samples
+        rows = self._rows(task, languages, "test", cap)
+        sides = rows and rows * (2 if task.format in ("retrieval", "mining") else 1)  # mining: dev and test
         label = f"evaluate {task.name} on {len(languages)} languages: {of}"
         return Stage("evaluate", spec, (model,) if model else (), self.where, label, sides)
 
+    def _identity(self, task: Task, lang: str) -> str:
+        """Of the rows a language is evaluated on; mining tunes its threshold on the dev split."""
+        splits: tuple[Split, ...] = ("validation", "test") if task.format == "mining" else ("test",)
+        return " ".join(self.source.identity(task, lang, split) for split in splits)
+
     def _split(self, task: Task, lang: str, split: Literal["train", "validation"], cap: int | None) -> dict[str, Any]:
         identity = self.source.identity(task, lang, split)
-        return {"task": task.name, "task_version": task.version, "lang": lang, "data": identity, "max_samples": cap}
+        return {**stored_spec(task), "lang": lang, "data": identity, "max_samples": cap}
 
     def _rows(self, task: Task, languages: list[str], split: Any, cap: int | None) -> int | None:
         counts = [self.source.count(task, lang, split) for lang in languages]

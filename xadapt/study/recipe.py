@@ -9,6 +9,7 @@ from xadapt.errors import UserError, unknown
 from xadapt.languages import get_language
 from xadapt.regimes.specs import COMPOSITIONS, AdapterSpec, FullSpec, RegimeSpec, check_composition
 from xadapt.tasks import Task, get_task
+from xadapt.tasks.user import add_task_file
 from xadapt.training.settings import TrainingSettings
 
 Samples = Annotated[int, Field(gt=0)] | None
@@ -57,7 +58,8 @@ class Recipe(_Section):
 
     training holds numbers for all trainings, regimes.<name>.training and tasks.<name> override it in this
     order; what none of them says is the task's own default. The caps max_train_samples, max_eval_samples and
-    max_predict_samples take the first rows of the train, dev and test splits. languages restricts the
+    max_predict_samples take the first rows of the train, dev and test splits. task_files name files of users'
+    own tasks. languages restricts the
     evaluation; without it every language of each target that the data has.
     """
 
@@ -66,6 +68,7 @@ class Recipe(_Section):
     backbone: str = "xlm-roberta-base"
     data: str = "hub"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    task_files: tuple[str, ...] = ()
     intermediate: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     languages: tuple[str, ...] | None = None
@@ -76,6 +79,13 @@ class Recipe(_Section):
     max_eval_samples: Samples = None
     max_predict_samples: Samples = None
     retrieval_layer: Annotated[int, Field(ge=0)] | None = None
+
+    @field_validator("task_files")
+    @classmethod
+    def _tasks_are_known(cls, files: tuple[str, ...]) -> tuple[str, ...]:
+        for file in files:
+            add_task_file(file)
+        return files
 
     @field_validator("intermediate")
     @classmethod

@@ -68,11 +68,18 @@ def _read(file: Path, *, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise UserError(f"{file} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{file}: a recipe is a mapping of keys to values")
+    if isinstance(listed := values.get("task_files"), list):  # a path in a file is meant from where the file lies
+        values["task_files"] = [str(_beside(file, str(path))) for path in listed]
     parent = values.pop("extends", None)
     if parent is None:
         return values
     below = find_recipe(file.parent / str(parent))
     return _merge(_read(below, seen=(*seen, file.resolve())), values)
+
+
+def _beside(file: Path, path: str) -> Path:
+    there = file.parent / path
+    return there if there.is_file() else Path(path)
 
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

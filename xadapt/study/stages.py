@@ -1,19 +1,20 @@
 """What a stage does: train a model on English rows, or evaluate one on every language."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from xadapt.data import Rows, Source, open_source
+from xadapt.data.rows import joined_splits
 from xadapt.errors import UserError
+from xadapt.evaluation.predictions import PredictionFile
 from xadapt.evaluation.retrieval import sentence_vectors
 from xadapt.evaluation.zero_shot import LanguageResult, Predictor, evaluate_languages, model_predictor, score_language
 from xadapt.formats import FORMATS, Features
@@ -24,8 +25,9 @@ from xadapt.regimes.protocol import Regime, open_regime
 from xadapt.regimes.specs import RegimeSpec
 from xadapt.study.plan import Stage
 from xadapt.study.store import Result, Store
-from xadapt.tasks import Task, get_task
+from xadapt.tasks import Task
 from xadapt.tasks.spec import Split
+from xadapt.tasks.user import task_of
 from xadapt.training.log import JsonLog
 from xadapt.training.loop import FitResult, Monitor, Training, default_token_budget, make_accelerator
 from xadapt.training.settings import TrainingSettings
@@ -52,12 +54,22 @@ def run_stage(stage: Stage, store: Store, folder: Path, reporter: Reporter) -> d
     return _evaluate(stage, store, folder, reporter, backbone, source)
 
 
-def _load(source: Source, task: str, lang: str, split: Split, limit: int | None, planned: str) -> Rows:
+def _load(source: Source, task: Task, lang: str, split: Split, limit: int | None, planned: str) -> Rows:
     """The rows of a split; UserError if they are not those the stage was planned, and is kept, under."""
-    rows = source.load(get_task(task), lang, split, limit=limit)
+    rows = source.load(task, lang, split, limit=limit)
     if rows.identity != planned:
         raise UserError(f"{rows.place} has changed since the study was planned; run it again")
     return rows
+
+
+def _test_rows(source: Source, task: Task, lang: str, cap: int | None, planned: str) -> Rows:
+    """What a language is evaluated on; mining takes both sides whole, whatever the cap, and the dev split with them."""
+    if task.format != "mining":
+        return _load(source, task, lang, "test", cap, planned)
+    dev, test = planned.split(" ")
+    return joined_splits(
+        _load(source, task, lang, "validation", None, dev), _load(source, task, lang, "test", None, test)
+    )
 
 
 class _Train:
@@ -69,11 +81,13 @@ class _Train:
         self.stage, self.folder, self.reporter, self.backbone = stage, folder, reporter, backbone
         spec = stage.spec
         self.settings = TrainingSettings.model_validate(spec["training"])
-        self.task = get_task(spec["dev"]["task"])
+        self.task = task_of(spec["dev"])
         self.form = FORMATS[self.task.format]
-        train, dev = spec["train"], spec["dev"]
-        self.train_rows = _load(source, train["task"], train["lang"], "train", train["max_samples"], train["data"])
-        self.dev_rows = _load(source, dev["task"], dev["lang"], "validation", dev["max_samples"], dev["data"])
+        self.train_rows = self._rows(source, spec["train"], "train")
+        self.dev_rows = self._rows(source, spec["dev"], "validation")
+        if self.task.open_labels:
+            self.task = self.task.model_copy(update={"labels": self.train_rows.labels})
+            self.dev_rows = self.dev_rows.relabelled(self.task.labels)
         self.regime = open_regime(_REGIME.validate_python(spec["regime"]))
         self.before = store.verified(stage.needs[0]).folder if stage.needs else None
 
@@ -96,9 +110,11 @@ class _Train:
         save_file(head.state_dict(), self.folder / "head.safetensors")
         return self._record(result, trainable + sum(p.numel() for p in head.parameters()))
 
+    def _rows(self, source: Source, of: Mapping[str, Any], split: Split) -> Rows:
+        return _load(source, task_of(of), of["lang"], split, of["max_samples"], of["data"])
+
     def _encode(self, rows: Rows) -> Features:
-        task = get_task(rows.task)
-        return self.form.encode(rows, task, self.backbone.tokenizer, self.settings.max_seq_length)
+        return self.form.encode(rows, self.task, self.backbone.tokenizer, self.settings.max_seq_length)
 
     def _attach(self) -> PreTrainedModel:
         torch.manual_seed(self.stage.spec["seed"])
@@ -128,7 +144,8 @@ class _Train:
             ).run()  # fmt: skip
 
     def _record(self, result: FitResult, trainable: int) -> dict[str, Any]:
-        return {
+        labels = {"labels": list(self.task.labels)} if self.task.open_labels else {}
+        return labels | {
             "train_samples": len(self.train_rows),
             "dev_samples": len(self.dev_rows),
             "steps": len(result.losses),
@@ -144,24 +161,32 @@ class _Train:
 
 
 def _trim(trimmed: TrimmedVocabulary, features: Features) -> Features:
-    return Features(trimmed.map(features.input_ids), features.labels, features.row)
+    return replace(features, input_ids=trimmed.map(features.input_ids))
 
 
 def _evaluate(
     stage: Stage, store: Store, folder: Path, reporter: Reporter, backbone: Backbone, source: Source
 ) -> dict[str, Any]:
     spec = stage.spec
-    task = get_task(spec["task"])
+    task = task_of(spec)
     cap = spec["max_samples"]
-    rows = {lang: _load(source, task.name, lang, "test", cap, data) for lang, data in spec["languages"].items()}
-    total = sum(map(len, rows.values())) * (1 if task.trains else 2)
     before = store.verified(stage.needs[0]) if stage.needs else None
-    predict, layer = _predictor(stage, task, before, backbone, reporter.evaluated(stage, total))
-    results = list(evaluate_languages(task, rows, predict, backbone.tokenizer, max_length=spec["max_seq_length"]))
-    _write_predictions(folder / "predictions.parquet", task, results)
-    scores = [_score(task, result) for result in results]
+    predict, layer = _predictor(stage, task, before, backbone, reporter.evaluated(stage, stage.examples or 0))
+
+    def languages() -> Iterator[tuple[str, Rows]]:
+        for lang, data in spec["languages"].items():
+            yield lang, _test_rows(source, task, lang, cap, data)
+
+    scores: list[dict[str, Any]] = []
+    with PredictionFile(folder / "predictions.parquet", task) as file:
+        for result in evaluate_languages(
+            task, languages(), predict, backbone.tokenizer, max_length=spec["max_seq_length"]
+        ):
+            file.write(result)
+            scores.append(_score(task, result))
     (folder / "scores.json").write_text(json.dumps(scores, indent=1))
-    return {"scores": scores, "dtype": spec["dtype"], "retrieval_layer": layer, "rows": total}
+    rows = sum(score["n"] for score in scores)
+    return {"scores": scores, "dtype": spec["dtype"], "retrieval_layer": layer, "rows": rows}
 
 
 def _predictor(
@@ -199,20 +224,3 @@ def _regime(trained: Result) -> Regime:
 
 def _score(task: Task, result: LanguageResult) -> dict[str, Any]:
     return {"language": result.lang, "n": result.n, "values": result.values, "collapsed": result.collapsed}
-
-
-def _write_predictions(path: Path, task: Task, results: Sequence[LanguageResult]) -> None:
-    """One row an example: language, row, prediction and gold as label names (tags joined by spaces)."""
-    columns: dict[str, list[Any]] = {"language": [], "row": [], "prediction": [], "gold": []}
-    for result in results:
-        for row, (prediction, gold) in enumerate(zip(result.predictions, result.references, strict=True)):
-            values = (result.lang, row, _readable(task, prediction), _readable(task, gold))
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(value)
-    pq.write_table(pa.table(columns), path, compression="zstd")
-
-
-def _readable(task: Task, value: Any) -> str:
-    if isinstance(value, list):
-        return " ".join(task.labels[label] for label in value)
-    return task.labels[value] if task.labels else str(value)

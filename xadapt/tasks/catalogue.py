@@ -5,7 +5,8 @@ from xadapt.tasks.intermediate import INTERMEDIATE_TASKS
 from xadapt.tasks.spec import Task
 from xadapt.tasks.xtreme import XTREME_TASKS
 
-TASKS: dict[str, Task] = {task.name: task for task in (*INTERMEDIATE_TASKS, *XTREME_TASKS)}
+BUILT_IN: dict[str, Task] = {task.name: task for task in (*INTERMEDIATE_TASKS, *XTREME_TASKS)}
+TASKS: dict[str, Task] = dict(BUILT_IN)  # and what `tasks.user` adds
 
 
 def intermediate_names() -> list[str]:

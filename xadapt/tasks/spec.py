@@ -2,17 +2,21 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from xadapt.languages import get_language
+from xadapt.languages import Language, add_language, get_language
 
 Split = Literal["train", "validation", "test"]
-FormatName = Literal["classification", "tagging", "retrieval"]
+FormatName = Literal["classification", "tagging", "span", "choice", "retrieval", "mining"]
 FORMAT_FIELDS: dict[str, tuple[str, ...]] = {
     "classification": ("text_a", "text_b", "label"),
     "tagging": ("tokens", "tags"),
+    "span": ("id", "context", "question", "answers"),
+    "choice": ("prompt", "stem", "choices", "label"),
     "retrieval": ("source", "target"),
+    "mining": ("side", "id", "text", "gold"),
 }
+OPTIONAL_FIELDS = frozenset({"text_b", "stem"})
 
 
 class _Frozen(BaseModel):
@@ -22,14 +26,39 @@ class _Frozen(BaseModel):
 class HubSource(_Frozen):
     """Where a task's Parquet files lie on the hub: `<dataset>/<config>/<split>-*.parquet` at a revision.
 
-    config may hold {lang}, {name} (English name) or {iso3}. revision is a 40-hex commit, or None while it has
-    not been pinned: then the branch `main` is resolved at run time and the commit enters the record.
+    config may hold {lang}, {name} (English name), {lower} (the same in lower case) or {iso3}. revision is a
+    40-hex commit, or None while it has not been pinned: then `branch` is resolved at run time and the commit
+    enters the record. Where one config holds several languages, `id_prefix` picks one's rows by their id. An empty
+    dataset says that the task lies on no hub; `elsewhere` then says where to get it and in which layouts.
     """
 
     dataset: str
     config: str
     revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
     licence: str
+    branch: str = "main"
+    id_prefix: str = ""
+    elsewhere: str = ""
+
+
+class OwnLanguage(_Frozen):
+    """A language outside the table of forty, as a user's task describes it."""
+
+    code: str = Field(pattern="^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
+    name: str
+    iso3: str = ""
+    family: str = ""
+    branch: str = ""
+    script: str = ""
+    seen_in_pretraining: bool = False
+
+
+class Part(_Frozen):
+    """One of several data sets whose rows make a task, with the split names of its own."""
+
+    hub: HubSource
+    mirror: str
+    splits: dict[Split, tuple[str, ...]]
 
 
 class Optimisation(_Frozen):
@@ -43,41 +72,62 @@ class Optimisation(_Frozen):
 class Task(_Frozen):
     """One task: name and languages as in the field, sources, columns, labels by name, metrics.
 
-    columns maps the format's fields (FORMAT_FIELDS) to the source's columns. labels are canonical names in
-    the order of the head's outputs: a source's own ids are translated by NAME, `source_labels` being the id
-    order to assume where a source stores integers without names. splits maps each split to the names under
-    which sources keep it, first match wins. A target with `train_on` trains on that task's English train
-    split. metrics[0] is the headline.
+    columns maps the format's fields (FORMAT_FIELDS) to the source's columns: `a`, a field `a.b` of a structure,
+    or a list `a|b|c` made of several. labels are canonical names in the order of the head's outputs: a source's
+    own ids are translated by NAME, `source_labels` being the id order to assume where a source stores integers
+    without names, `aliases` names that sources use for ours. With open_labels an intermediate tagging task's labels
+    are the tags of its training rows, sorted by name; a dev tag that is none of them counts as wrong. no_answer says that questions may have no answer.
+    splits maps each split to the names under which sources keep it, first match wins; a name may be a share,
+    `train[:90%]`, or a sum, `train_r1+train_r2`. `more` adds other data sets' rows, in proportion.
+    skip names the raw values for which a row is left out, by field; what is left out is counted. A target with
+    `train_on` trains on that task's English train split. metrics[0] is the headline. own_languages describes
+    languages outside the table; own says that the spec is a user's.
     """
 
+    own_languages: tuple[OwnLanguage, ...] = ()
     name: str = Field(pattern="^[a-z][a-z0-9_]*$")
     role: Literal["intermediate", "target"]
     format: FormatName
     description: str
     version: int = 1
     languages: tuple[str, ...]
-    hub: HubSource
+    hub: HubSource = HubSource(dataset="", config="", licence="")
     mirror: str
     columns: dict[str, str]
     labels: tuple[str, ...] = ()
     source_labels: tuple[str, ...] = ()
+    aliases: dict[str, str] = {}
+    open_labels: bool = False
+    no_answer: bool = False
     splits: dict[Split, tuple[str, ...]]
+    more: tuple[Part, ...] = ()
+    skip: dict[str, tuple[int | str, ...]] = {}
     train_on: str | None = None
     metrics: tuple[str, ...]
     max_seq_length: int = 128
     optimisation: dict[str, Optimisation] = {}
-    citation: str
+    citation: str = ""
     notes: tuple[str, ...] = ()
+    own: bool = False
+
+    @field_validator("own_languages")
+    @classmethod
+    def _known_from_now_on(cls, languages: tuple[OwnLanguage, ...]) -> tuple[OwnLanguage, ...]:
+        for language in languages:
+            add_language(Language(**language.model_dump()))
+        return languages
 
     @model_validator(mode="after")
     def _consistent(self) -> "Task":
         fields = FORMAT_FIELDS[self.format]
-        if set(self.columns) != set(fields):
+        if set(fields) - OPTIONAL_FIELDS - set(self.columns) or set(self.columns) - set(fields):
             raise ValueError(f"task '{self.name}': columns must name exactly {', '.join(fields)}")
         for code in self.languages:
             get_language(code, place=f"task '{self.name}'")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"task '{self.name}': a label stands twice")
+        if self.open_labels and (self.labels or (self.format, self.role) != ("tagging", "intermediate")):
+            raise ValueError(f"task '{self.name}': open_labels is for intermediate tagging tasks without labels")
         return self
 
     @property
@@ -87,23 +137,26 @@ class Task(_Frozen):
 
     @property
     def trains(self) -> bool:
-        """Whether the task has training at all (retrieval is scored straight from the encoder)."""
-        return self.format != "retrieval"
+        """Whether the task has training at all (retrieval and mining are scored straight from the encoder)."""
+        return self.format not in ("retrieval", "mining")
 
     @property
     def train_task(self) -> str:
         """Name of the task whose English train split is trained on."""
         return self.train_on or self.name
 
-    def hub_config(self, lang: str) -> str:
-        """The hub's config name for a language."""
-        return _fill(self.hub.config, lang)
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The data sets whose rows make the task."""
+        return (Part(hub=self.hub, mirror=self.mirror, splits=self.splits), *self.more)
 
-    def mirror_folder(self, lang: str) -> str:
-        """The folder of a language below a mirror, as `<dataset>/<config>`."""
-        return _fill(self.mirror, lang)
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """The columns of the source that the fields are made of."""
+        return tuple(name.partition(".")[0] for column in self.columns.values() for name in column.split("|"))
 
 
-def _fill(template: str, lang: str) -> str:
+def fill(template: str, lang: str) -> str:
+    """A config, folder or prefix of a spec for one language."""
     language = get_language(lang)
-    return template.format(lang=lang, name=language.name, iso3=language.iso3)
+    return template.format(lang=lang, name=language.name, lower=language.name.lower(), iso3=language.iso3)

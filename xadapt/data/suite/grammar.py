@@ -23,6 +23,11 @@ UPOS = frozenset({
 SECTION_TAGS = {
     "role": "NOUN", "name": "PROPN", "verb": "VERB", "object": "NOUN", "object_class": "NOUN",
     "trait": "ADJ", "adjective": "ADJ", "number": "NUM", "place": "NOUN", "time": "NOUN", "words": "X",
+    "city": "PROPN", "organisation": "PROPN",
+}  # fmt: skip
+# What a question may ask, in the keys of a data file's `questions`, and the slot of the clause that answers it.
+QUESTIONS = {
+    "who": "agent_phrase", "what": "object_phrase", "where": "place", "when": "time", "how_many": "object_phrase.number",
 }  # fmt: skip
 SLOT_SECTIONS = {"agent": ("role", "name"), "object": ("object", "object_class")}
 _REFERENCE = re.compile(r"\{(\w+)(?::([^|}]*))?(?:\|([^}]*))?\}")
@@ -45,22 +50,65 @@ class Language:
 
     def tokens(self, scene: Scene, *, fronted: bool = False) -> list[Token]:
         """One sentence about the scene; `fronted` opens it with the time, where the scene has one."""
-        return self._finish(self._clause(scene, fronted and scene.time is not None))
+        return self.marked(scene, fronted=fronted)[0]
 
-    def coordinated(self, first: Scene, second: Scene) -> list[Token]:
-        """One sentence that tells two scenes, joined by the language's "and"."""
+    def marked(
+        self, scene: Scene, *, fronted: bool = False, asking: str | None = None
+    ) -> tuple[list[Token], list[str]]:
+        """A sentence's tokens and the slot that each fills ("place", "object_phrase.number"), "" if none."""
+        clause = _Clause(self, scene)
+        tokens = self._finish(clause.ask(asking) if asking else clause.tell(fronted), asking=asking is not None)
+        return tokens, clause.slots + [""] * (len(tokens) - len(clause.slots))
+
+    @property
+    def asks(self) -> bool:
+        """Whether the data file has question templates."""
+        return "question" in self.templates
+
+    def question(self, kind: str, scene: Scene) -> list[Token]:
+        """A question of one of QUESTIONS about what the scene's other details tell."""
+        return self.marked(scene, asking=kind)[0]
+
+    def coordinated(
+        self, first: Scene, second: Scene, *, fronted: tuple[bool, bool] = (False, False), asking: str | None = None
+    ) -> list[Token]:
+        """One sentence that tells two scenes, or asks the same of both, joined by the language's "and"."""
+        parts = [
+            _Clause(self, scene).ask(asking) if asking else _Clause(self, scene).tell(front)
+            for scene, front in zip((first, second), fronted, strict=True)
+        ]
         conjunction = _parse_tokens(self.templates["conjunction"], "X", self.code)
-        return self._finish([*self._clause(first, False), *conjunction, *self._clause(second, False)])
+        return self._finish([*parts[0], *conjunction, *parts[1]], asking=asking is not None)
 
     def text(self, tokens: Iterable[Token]) -> str:
         """The tokens as running text, under the language's rule for spaces."""
+        return self.placed(tokens)[0]
+
+    def placed(self, tokens: Iterable[Token]) -> tuple[str, list[int]]:
+        """The running text and the offset in it at which each token starts."""
         pieces: list[str] = []
-        previous = ""
+        starts: list[int] = []
+        end, tight = 0, True
         for form, _ in tokens:
-            tight = form in self.attach_previous or previous.lower() in self.attach_next or not pieces
-            pieces += [form] if tight else [self.joiner, form]
-            previous = form
-        return "".join(pieces)
+            if not tight and self.joiner and form not in self.attach_previous:
+                pieces.append(self.joiner)
+                end += len(self.joiner)
+            pieces.append(form)
+            starts.append(end)
+            end += len(form)
+            tight = bool(self.attach_next) and form.lower() in self.attach_next
+        return "".join(pieces), starts
+
+    def organisation(self, kind: str, city: str) -> list[Token]:
+        """The name of an organisation of a kind, made from a city's."""
+        before, _, after = self.entry("organisation", kind)["form"].partition("{city}")
+        parts = (_parse_tokens(part, "PROPN", self.code) for part in (before, after))
+        return [*next(parts), *self.form("city", city, "form"), *next(parts)]
+
+    @property
+    def gap(self) -> str:
+        """What stands between two sentences of one text."""
+        return self.joiner or ("" if _parse_tokens(self.templates["end"], "PUNCT", self.code) else " ")
 
     def form(self, section: str, concept: str, key: str) -> tuple[Token, ...]:
         """The tokens stored for a concept under `key`, else under the key without its last feature."""
@@ -75,18 +123,15 @@ class Language:
                 f"languages/{self.code}.yaml has no word for {concept!r} in section {section!r}: add the line"
             ) from None
 
-    def _clause(self, scene: Scene, fronted: bool) -> list[Token]:
-        return _Clause(self, scene).expand(
-            "clause", f"{'fronted' if fronted else 'plain'}-{'negative' if scene.negated else 'positive'}"
-        )
-
-    def _finish(self, clause: list[Token]) -> list[Token]:
-        for i, ((form, tag), (following, _)) in enumerate(pairwise(clause)):
+    def _finish(self, clause: list[Token], *, asking: bool = False) -> list[Token]:
+        for i, ((form, tag), (following, _)) in enumerate(pairwise(clause) if self.elided else ()):
             if form in self.elided and following[0].lower() in self.elision_before:
                 clause[i] = (self.elided[form], tag)
-        form, tag = clause[0]
-        first = self.capitals.get(form[0], form[0].upper()) + form[1:]
-        return [(first, tag), *clause[1:], *_parse_tokens(self.templates["end"], "PUNCT", self.code)]
+        first = next(i for i, (_, tag) in enumerate(clause) if tag != "PUNCT")  # after an opening "¿"
+        form, tag = clause[first]
+        clause[first] = (self.capitals.get(form[0], form[0].upper()) + form[1:], tag)
+        end = self.templates["question"]["end"] if asking else self.templates["end"]
+        return [*clause, *_parse_tokens(end, "PUNCT", self.code)]
 
 
 class _Clause:
@@ -94,6 +139,8 @@ class _Clause:
 
     def __init__(self, language: Language, scene: Scene) -> None:
         self.language = language
+        self.slots: list[str] = []  # of the tokens told so far
+        self.scene = scene
         self.fillers = _fillers(scene)
         counted = "counted" if scene.number else "bare"
         number = "negated" if scene.negated else counted
@@ -102,16 +149,27 @@ class _Clause:
             "object_phrase": number + ("-described" if scene.adjective else ""),
         }
 
+    def tell(self, fronted: bool) -> list[Token]:
+        polarity = "negative" if self.scene.negated else "positive"
+        opening = "fronted" if fronted and self.scene.time else "plain"
+        return self.expand("clause", f"{opening}-{polarity}")
+
+    def ask(self, kind: str) -> list[Token]:
+        return self.expand("question", kind)
+
     def expand(self, template: str, variant: str) -> list[Token]:
         tokens: list[Token] = []
         for part in _compiled(self.language, template, variant):
-            tokens += part if isinstance(part, tuple) else self._resolve(part)
+            if part.name in self.variants:
+                tokens += self.expand(part.name, self.variants[part.name])
+                continue
+            found = self._resolve(part) if part.name else part.default
+            tokens += found
+            self.slots += [part.slot] * len(found)
         return tokens
 
-    def _resolve(self, reference: _Reference) -> Iterable[Token]:
+    def _resolve(self, reference: _Reference) -> tuple[Token, ...]:
         name, key = reference.name, reference.key
-        if name in self.variants:
-            return self.expand(name, self.variants[name])
         if name not in self.fillers and name not in self.language.sections["words"]:
             return reference.default  # a detail that the scene leaves open
         section, concept = self.fillers.get(name, ("words", name))
@@ -124,11 +182,12 @@ class _Clause:
 
 @dataclass(frozen=True)
 class _Reference:
-    """A place in a template: `{name:key|default}`."""
+    """A place in a template, `{name:key|default}`; a word of the template itself is a default without name."""
 
     name: str
     key: str
     default: tuple[Token, ...]
+    slot: str
 
 
 @lru_cache(maxsize=4096)
@@ -172,7 +231,7 @@ def _parse_tokens(text: str, default_tag: str, code: str) -> tuple[Token, ...]:
 
 
 @cache
-def _compiled(language: Language, template: str, variant: str) -> tuple[tuple[Token, ...] | _Reference, ...]:
+def _compiled(language: Language, template: str, variant: str) -> tuple[_Reference, ...]:
     variants = language.templates[template]
     wanted = variant
     while wanted not in variants and "-" in wanted:
@@ -180,14 +239,13 @@ def _compiled(language: Language, template: str, variant: str) -> tuple[tuple[To
     text = variants.get(wanted, variants.get("bare"))
     if text is None:
         raise ValueError(f"languages/{language.code}.yaml: templates.{template} has no {variant!r}: add it")
-    parts: list[tuple[Token, ...] | _Reference] = []
+    phrase = template if template.endswith("_phrase") else ""
+    parts: list[_Reference] = []
     for word in text.split():
         reference = _REFERENCE.fullmatch(word)
-        if reference:
-            default = _parse_tokens(reference[3] or "", "X", language.code)
-            parts.append(_Reference(reference[1], reference[2] or "form", default))
-        else:
-            parts.append(_parse_tokens(word, "X", language.code))
+        name, key, default = (reference[1], reference[2], reference[3]) if reference else ("", "", word)
+        slot = f"{phrase}.{name}".strip(".")
+        parts.append(_Reference(name, key or "form", _parse_tokens(default or "", "X", language.code), slot))
     return tuple(parts)
 
 
@@ -207,7 +265,7 @@ def load_language(code: str) -> Language:
     return Language(
         code=code,
         sections={name: _section(raw.get(name, {}), f"{code}.yaml: {name}") for name in SECTION_TAGS},
-        templates=raw["templates"],
+        templates=raw["templates"] | ({"question": raw["questions"]} if "questions" in raw else {}),
         joiner=" " if spacing["between_tokens"] == "space" else "",
         attach_next=frozenset(spacing.get("attach_next", "").split()),
         attach_previous=frozenset(spacing["attach_previous"].split()),

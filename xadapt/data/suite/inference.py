@@ -75,7 +75,9 @@ def _detail_triple(rng: random.Random, agent: str, name: str, pairs: tuple[VerbP
         # Being in two places is only a contradiction at one time: both sides name it.
         extras, kept = ["time", *(detail for detail in extras if detail != "time")], 1
     value = _value(rng, topic)
-    claims = _Claims({topic: value}, {topic: _contrary(rng, topic, value)}, {other: _value(rng, other)})
+    claims = _Claims(
+        {topic: value}, {topic: rng.choice(concepts().contraries(topic, value))}, {other: _value(rng, other)}
+    )
     verb = {"verb": rng.choice(rng.choice(pairs).verbs)}
     background = {detail: _value(rng, detail) for detail in extras} | verb
     shared = dict(list(background.items())[:kept]) | verb
@@ -132,11 +134,6 @@ def _assemble(
 
 def _value(rng: random.Random, detail: str) -> str:
     return rng.choice(concepts().values(detail))
-
-
-def _contrary(rng: random.Random, detail: str, value: str) -> str:
-    family = next(family for family in concepts().families[detail] if value in family)
-    return rng.choice([other for other in family if other != value])
 
 
 def _unrelated(rng: random.Random, pairs: tuple[VerbPair, ...], *, opposites: bool) -> tuple[VerbPair, VerbPair] | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+Row = dict[str, Any]  # a rendered example, in the columns of the real data set
 DETAILS = ("trait", "adjective", "number", "place", "time")
 
 
@@ -47,6 +48,8 @@ class Concepts:
     verbs: tuple[VerbPair, ...]
     classes: Mapping[str, tuple[str, ...]]
     families: Mapping[str, tuple[tuple[str, ...], ...]]
+    cities: tuple[str, ...]
+    organisations: tuple[str, ...]
 
     @property
     def agents(self) -> tuple[str, ...]:
@@ -56,11 +59,17 @@ class Concepts:
         """Every value that a detail (trait, adjective, number, place, time) can take."""
         return tuple(value for family in self.families[detail] for value in family)
 
+    def contraries(self, detail: str, value: str) -> list[str]:
+        """The values of a detail that exclude the given one."""
+        family = next(family for family in self.families[detail] if value in family)
+        return [other for other in family if other != value]
+
     def ids(self) -> dict[str, tuple[str, ...]]:
         """Concept ids by the section of a language file that must give words for them."""
         members = tuple(member for group in self.classes.values() for member in group)
         verbs = tuple(verb for pair in self.verbs for verb in pair.verbs)
         kinds = {"role": self.roles, "name": self.names, "verb": verbs, "object": members}
+        kinds |= {"city": self.cities, "organisation": self.organisations}
         return kinds | {"object_class": tuple(self.classes)} | {d: self.values(d) for d in DETAILS}
 
 
@@ -77,7 +86,8 @@ def concepts() -> Concepts:
         "time": tuple(map(tuple, raw["times"].values())),
     }
     classes = {name: tuple(members) for name, members in raw["objects"].items()}
-    return Concepts(tuple(raw["roles"]), tuple(raw["names"]), pairs, classes, families)
+    cities, organisations = tuple(raw["cities"]), tuple(raw["organisations"])
+    return Concepts(tuple(raw["roles"]), tuple(raw["names"]), pairs, classes, families, cities, organisations)
 
 
 def read_yaml(name: str) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+"""`xadapt score`: a submission in XTREME's layout, scored as XTREME scores it."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from xadapt.evaluation.submission import SubmissionScore, TaskScore
+
+Predictions = Annotated[
+    str, typer.Option(help="A folder with <task>/test-<lang>.tsv, .json for question answering.", metavar="DIR")
+]
+Labels = Annotated[str, typer.Option(help="The true labels, in the same layout.", metavar="DIR")]
+Languages = Annotated[bool, typer.Option("--languages", help="Show every language, too.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+METRICS = ("accuracy", "f1", "precision", "recall", "exact_match")
+
+
+def score(predictions: Predictions, labels: Labels, by_language: Languages = False, as_json: Json = False) -> None:
+    """Score predictions in XTREME's submission layout against labels: languages, tasks, groups, overall."""
+    from xadapt.evaluation.submission import score_submission
+
+    scored = score_submission(predictions, labels=labels)
+    if as_json:
+        typer.echo(json.dumps(_record(scored, by_language=by_language), indent=1))
+        return
+    from xadapt_cli.console import stdout_console
+    from xadapt_cli.tables import render_grid
+
+    console = stdout_console()
+    render_grid(_task_grid(scored), "tasks: points, means over languages", console)
+    if by_language:
+        for task in scored.tasks.values():
+            render_grid(_language_grid(task), f"{task.task.name} by language, points", console)
+    render_grid(_group_grid(scored), "groups: means of task scores", console)
+    for line in _notes(scored):
+        typer.echo(line)
+
+
+def _task_grid(scored: "SubmissionScore") -> list[list[str]]:
+    shown = [metric for metric in METRICS if any(metric in task.averages for task in scored.tasks.values())]
+    grid = [["", "languages", "score", *map(_title, shown)]]
+    for name, task in scored.tasks.items():
+        averages = [_points(task.averages.get(metric)) for metric in shown]
+        grid.append([name, str(len(task.languages)), _points(task.score), *averages])
+    return grid
+
+
+def _language_grid(task: "TaskScore") -> list[list[str]]:
+    metrics = task.task.metrics
+    lines = [[lang, *(_points(score.values[metric]) for metric in metrics)] for lang, score in task.languages.items()]
+    return [["", *map(_title, metrics)], *lines]
+
+
+def _group_grid(scored: "SubmissionScore") -> list[list[str]]:
+    lines = [[group, _points(value)] for group, value in scored.groups.items()]
+    return [["", "score"], *lines, ["overall", _points(scored.overall)]]
+
+
+def _notes(scored: "SubmissionScore") -> list[str]:
+    notes = ["score: accuracy or f1; question answering: mean of exact match and f1; overall: mean of the nine tasks"]
+    if scored.missing:
+        notes.append(f"without predictions: {', '.join(scored.missing)}; a group or overall needs all of its tasks")
+    for name, task in scored.tasks.items():
+        if task.unanswered:
+            notes.append(f"{name}: questions without a prediction, which score 0: {task.unanswered}")
+    return notes
+
+
+def _record(scored: "SubmissionScore", *, by_language: bool) -> dict[str, Any]:
+    tasks: dict[str, dict[str, Any]] = {}
+    for name, task in scored.tasks.items():
+        tasks[name] = {"score": task.score, **task.averages, "unanswered": task.unanswered}
+        if by_language:
+            tasks[name]["languages"] = {lang: dict(found.values) for lang, found in task.languages.items()}
+    return {"tasks": tasks, "groups": scored.groups, "overall": scored.overall}
+
+
+def _title(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _points(value: float | None) -> str:
+    from xadapt.analysis.table import MISSING
+
+    return MISSING if value is None else f"{value:.1f}"

@@ -1,0 +1,146 @@
+"""A task by a YAML file alone: checked, trained, evaluated, compared, also in languages outside the forty."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import write_split
+from typer.testing import CliRunner
+
+from xadapt.errors import UserError
+from xadapt.languages import LANGUAGES
+from xadapt.tasks import TASKS
+from xadapt.tasks.user import read_task_file
+from xadapt_cli.app import app
+
+SHIPPED = Path(__file__).parents[1] / "configs" / "tasks"
+TOPICS = ["business", "health", "politics", "sports"]
+
+
+@pytest.fixture(autouse=True)
+def only_here() -> Iterator[None]:
+    """What a test makes known is forgotten afterwards."""
+    tasks, languages = dict(TASKS), dict(LANGUAGES)
+    yield
+    for known, before in ((TASKS, tasks), (LANGUAGES, languages)):
+        known.clear()
+        known.update(before)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for lang in ("en", "sw", "gsw"):
+        for split, n in (("train", 24), ("validation", 8), ("test", 8)):
+            rows = [
+                {"headline": f"{TOPICS[i % 4]} {lang}", "text": f"item {i}", "topic": TOPICS[i % 4]} for i in range(n)
+            ]
+            write_split(tmp_path / "data" / "topics" / lang / f"{split}.parquet", rows)
+    return tmp_path / "data"
+
+
+def changed(tmp_path: Path, **values: Any) -> Path:
+    spec = yaml.safe_load((SHIPPED / "topics.yaml").read_text("utf-8")) | values
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({key: value for key, value in spec.items() if value is not None}), "utf-8")
+    return file
+
+
+def run(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_yaml_file_is_all_a_task_needs(data: Path, tmp_path: Path, tiny_backbone: Path) -> None:
+    file, store = SHIPPED / "topics.yaml", tmp_path / "store"
+    shared = ["--data", data, "--backbone", tiny_backbone, "--store", store, "--max-steps", 4]
+    checked = run("tasks", "check", file, "--data", data, "--backbone", tiny_backbone)
+    assert all(part in checked for part in ("load train en", "one training step", "score sw", "score gsw"))
+    run("evaluate", "--task", "topics", "--task-file", file, *shared)
+    # another process has not read the file; the store knows the task
+    code = "from xadapt_cli.app import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "compare", "--store", str(store), "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    records = json.loads(done.stdout)
+    assert {(r["task"], r["language"], r["family"], r["n"]) for r in records} == {
+        ("topics", "en", "Indo-European", 8), ("topics", "sw", "Niger-Congo", 8), ("topics", "gsw", "Indo-European", 8)
+    }  # fmt: skip
+
+
+def test_a_recipe_names_task_files_from_where_it_lies(data: Path, tmp_path: Path, tiny_backbone: Path) -> None:
+    changed(tmp_path, name="mine", mirror="topics/{lang}")
+    recipe = {"task_files": ["mine.yaml"], "targets": ["mine"], "data": str(data), "backbone": str(tiny_backbone)}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    planned = json.loads(run("plan", tmp_path / "recipe.yaml", "--json", "--store", tmp_path / "store"))
+    assert [stage["label"] for stage in planned["stages"]] == [
+        "train mine, adapter", "evaluate mine on 3 languages: mine, adapter"
+    ]  # fmt: skip
+
+
+def test_a_changed_spec_is_another_stage(data: Path, tmp_path: Path, tiny_backbone: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        yaml.safe_dump(
+            {"task_files": ["mine.yaml"], "targets": ["topics"], "data": str(data), "backbone": str(tiny_backbone)}
+        )
+    )
+    keys = []
+    for labels in (TOPICS, [*TOPICS, "weather"]):
+        changed(tmp_path, labels=labels)
+        keys.append([s["key"] for s in json.loads(run("plan", recipe, "--json"))["stages"]])
+    assert not set(keys[0]) & set(keys[1])
+
+
+def test_one_text_is_enough_to_classify(data: Path, tmp_path: Path, tiny_backbone: Path) -> None:
+    file = changed(tmp_path, columns={"text_a": "headline", "label": "topic"})
+    assert "score en" in run("tasks", "check", file, "--data", data, "--backbone", tiny_backbone)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"name": "xnli"}, ["name", "catalogue"]),
+        ({"name": "My Task"}, ["name", "My Task"]),
+        ({"colums": {}}, ["'colums'", "columns"]),
+        ({"columns": {"text_a": "headline"}}, ["columns must name", "label"]),
+        ({"languages": ["en", "xx"]}, ["'xx'"]),
+        ({"own_languages": [{"code": "de", "name": "Deitsch"}]}, ["'de'", "German"]),
+        ({"own_languages": [{"code": "../x", "name": "x"}]}, ["own_languages", "../x"]),
+        ({"format": "essay"}, ["format", "essay"]),
+        ({"labels": ["a", "a"]}, ["label stands twice"]),
+        ({"splits": None}, ["splits"]),
+        ({"optimisation": {"full": {"learning_rate": "fast", "num_train_epochs": 1}}}, ["learning_rate", "fast"]),
+    ],
+)
+def test_a_bad_file_is_answered_with_file_and_key(tmp_path: Path, change: dict[str, Any], named: list[str]) -> None:
+    file = changed(tmp_path, **change)
+    with pytest.raises(UserError) as caught:
+        read_task_file(file)
+    assert [part for part in (str(file), *named) if part not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("content", [b"", b"[1, 2]", b"{a: ", b"\xff\xfe", b"a: &x [1]\nb: [*x, *x]"])
+def test_what_is_no_mapping_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"bad\.yaml"):
+        read_task_file(tmp_path / "bad.yaml")
+
+
+def test_a_missing_file_is_answered_with_those_that_ship() -> None:
+    with pytest.raises(UserError, match=r"topics\.yaml"):
+        read_task_file("topic.yaml")
+    assert read_task_file("topics.yaml").name == "topics"
+
+
+def test_a_task_without_a_hub_says_so() -> None:
+    from xadapt.data import open_source
+
+    with pytest.raises(UserError, match=r"topics.*no hub.*--data"):
+        open_source("hub").identity(read_task_file("topics.yaml"), "en", "train")

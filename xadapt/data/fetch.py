@@ -1,0 +1,115 @@
+"""What tasks need of the hub, fetched into a folder that `--data` reads without a network."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from xadapt.data.download import Patience
+from xadapt.data.manifest import Manifest
+from xadapt.data.parquet import whole_shards
+from xadapt.data.snapshot import Repository, Watch, fetch_snapshot, verify_snapshot
+from xadapt.data.splits import shares
+from xadapt.errors import UserError, unknown
+from xadapt.languages import get_language
+from xadapt.tasks import TASKS, Task
+from xadapt.tasks.spec import Part, Split, fill
+
+
+@dataclass(frozen=True)
+class Need:
+    """One split of one of a task's data sets in one language."""
+
+    task: str
+    part: Part
+    lang: str
+    split: Split
+
+    @property
+    def required(self) -> bool:
+        """Whether the task cannot do without: training is English, the other languages are tested only."""
+        return self.lang == "en" or self.split == "test"
+
+    def files(self, names: Collection[str], place: str) -> list[str]:
+        """The files, among a repository's names, of the first of the split's names that is there whole.
+
+        Empty for a split that is not there and not required, else UserError; place says whose names they are.
+        """
+        folder = fill(self.part.hub.config, self.lang) + "/"
+        inside = {name.removeprefix(folder) for name in names if name.startswith(folder)}
+        wanted = shares(self.part, self.split)
+        for share in wanted:
+            found = [whole_shards(inside, name, f"{place}, {folder}") for name in share.names]
+            if all(found):
+                return [folder + file for files in found for file in files]
+        if not self.required:
+            return []
+        looked = " or ".join(" and ".join(share.names) for share in wanted)
+        raise UserError(
+            f"{place} has no complete {self.split} split of task '{self.task}' for '{self.lang}' (looked for {looked} in "
+            f"{folder}); leave the language out with --languages, or the task with --tasks"
+        )
+
+
+def needs(tasks: Sequence[Task], languages: Sequence[str] | None = None) -> list[Need]:
+    """Every split that the tasks, and what they train on, have in the languages and in English; None: in all.
+
+    Raises UserError for a language that none of the tasks has, and for a task that lies on no hub.
+    """
+    every = list({t.name: t for task in tasks for t in (TASKS[task.train_task], task)}.values())
+    for task in every:
+        if not all(part.hub.dataset for part in task.parts):
+            where = task.hub.elsewhere or "its spec names no data set"
+            raise UserError(f"task '{task.name}' in --tasks cannot be fetched: {where}. Leave it out of --tasks")
+    has = sorted({lang for task in every for lang in task.languages})
+    for lang in languages or ():
+        if lang not in has:
+            raise unknown(
+                "language",
+                get_language(lang).code,
+                has,
+                place=f"--languages (tasks {', '.join(t.name for t in every)})",
+            )
+    return [
+        Need(task.name, part, lang, split)
+        for task in every
+        for lang in task.languages
+        if languages is None or lang == "en" or lang in languages
+        for part in task.parts
+        for split in part.splits
+    ]
+
+
+def fetch_tasks(
+    root: Path, wanted: Sequence[Need], *, watch: Watch, patience: Patience | None = None
+) -> list[tuple[Path, Manifest]]:
+    """Fetch what is needed to `<root>/<owner>/<dataset>/`, a data set at one commit; the folders and manifests.
+
+    Raises UserError as `snapshot.fetch_snapshot` does.
+    """
+    return [
+        (root / data.name, fetch_snapshot(data, root / data.name, pick, patience or Patience(), watch))
+        for data, pick in _by_data_set(wanted)
+    ]
+
+
+def verify_tasks(root: Path, wanted: Sequence[Need]) -> list[tuple[Path, Manifest]]:
+    """Hash what was fetched again, without a network; UserError names what is missing or damaged."""
+    return [(root / data.name, verify_snapshot(data, root / data.name, pick)) for data, pick in _by_data_set(wanted)]
+
+
+def _by_data_set(wanted: Sequence[Need]) -> list[tuple[Repository, partial[list[str]]]]:
+    found = []
+    for name in dict.fromkeys(need.part.hub.dataset for need in wanted):
+        own = [need for need in wanted if need.part.hub.dataset == name]
+        ((revision, branch),) = {
+            (need.part.hub.revision, need.part.hub.branch) for need in own
+        }  # one commit a data set
+        licences = dict.fromkeys(need.part.hub.licence for need in own)
+        repository = Repository("dataset", name, revision, branch, "; ".join(licences))
+        found.append((repository, partial(_files, own)))
+    return found
+
+
+def _files(own: Sequence[Need], names: Collection[str], place: str) -> list[str]:
+    return sorted({file for need in own for file in need.files(names, place)})

@@ -1,0 +1,66 @@
+"""Split names of a spec: a split, a share of one, a sum of several; and rows of several data sets in proportion."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from xadapt.data.rows import Rows
+from xadapt.tasks.spec import Part, Split, Task
+
+_NAME = re.compile(r"([^\[\]]+)(?:\[(\d*)%?:(\d*)%?\])?")
+
+
+@dataclass(frozen=True)
+class Share:
+    """The rows from `start` to `stop` percent of the splits in `names` together, in order."""
+
+    names: tuple[str, ...]
+    start: int = 0
+    stop: int = 100
+
+    @property
+    def suffix(self) -> str:
+        """What tells this share from the whole, empty for the whole."""
+        return "" if (self.start, self.stop) == (0, 100) else f"[{self.start}%:{self.stop}%]"
+
+    def bounds(self, rows: int) -> tuple[int, int]:
+        """First and last row (exclusive) of the share among `rows`; neighbouring shares neither overlap nor gap."""
+        return rows * self.start // 100, rows * self.stop // 100
+
+
+def parse_share(name: str) -> Share:
+    """`train`, `train_r1+train_r2` or `train[:90%]`, as `datasets` writes them; ValueError for anything else."""
+    found = _NAME.fullmatch(name)
+    if not found:
+        raise ValueError(f"split {name!r} is neither a name, a sum `a+b` nor a share `a[:90%]`")
+    share = Share(tuple(found[1].split("+")), int(found[2] or 0), int(found[3] or 100))
+    if not 0 <= share.start < share.stop <= 100:
+        raise ValueError(f"split {name!r}: give percentages from 0 to 100, the first below the second")
+    return share
+
+
+def shares(part: Part, split: Split) -> list[Share]:
+    """What a part's split may be kept as, in the order in which it is looked for."""
+    return [parse_share(name) for name in part.splits.get(split, ())]
+
+
+def merge(task: Task, parts: Sequence[Rows], counts: Sequence[int], *, limit: int | None) -> Rows:
+    """The rows of several data sets as one, each spread evenly over the whole, so that any prefix is a fair sample.
+
+    counts are the parts' whole sizes, of which `parts` may hold the first rows only.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    order = sorted(
+        ((i + 0.5) / count, at, i)
+        for at, (part, count) in enumerate(zip(parts, counts, strict=True))
+        for i in range(len(part))
+    )[:limit]
+    columns: dict[str, Sequence[Any]] = {
+        field: [parts[at].columns[field][i] for _, at, i in order] for field in parts[0].columns
+    }
+    return replace(
+        parts[0], columns=columns, place=" and ".join(part.place for part in parts),
+        skipped=sum(part.skipped for part in parts),
+    )  # fmt: skip

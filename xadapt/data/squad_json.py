@@ -1,0 +1,130 @@
+"""Questions from files in SQuAD's JSON: articles, paragraphs, questions; checked one by one."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xadapt.data.files import read_text
+from xadapt.errors import UserError
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a file: id, context and question as they stand there, answers unchecked; its str is its place."""
+
+    id: str
+    context: str
+    question: str
+    answers: Any
+    path: Path
+    text: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.path}, line {_line_of(self.text, self.id)}, question '{self.id}'"
+
+
+def read_questions(path: Path) -> list[Question]:
+    """The questions of a SQuAD file, in order.
+
+    Raises UserError with file and line for what is not JSON of this form, an empty text, and an id that stands twice.
+    """
+    text = read_text(path)
+    questions: dict[str, Question] = {}
+    for question in _questions(path, text):
+        if question.id in questions:
+            second = _line_of(text, question.id, 2)
+            raise UserError(f"{question}: the id stands again in line {second}; remove one of the two")
+        questions[question.id] = question
+    if not questions:
+        raise UserError(f"{path} holds no question; fetch it again")
+    return list(questions.values())
+
+
+def answer_texts(questions: Sequence[Question]) -> list[str]:
+    """Every answer's text, an empty one for a question without any, whatever else is wrong with them."""
+    found = []
+    for question in questions:
+        answers = question.answers if isinstance(question.answers, list) else []
+        found += [str(answer.get("text", "")) for answer in answers if isinstance(answer, dict)] or [""]
+    return found
+
+
+def question_columns(questions: Sequence[Question], *, no_answer: bool) -> dict[str, list[Any]]:
+    """The columns id, context, question and answers (lists `text` and `answer_start`) that SQuAD has on the hub.
+
+    Raises UserError with file, line and question for an answer that does not stand in the context where it says,
+    and unless no_answer for a question without any.
+    """
+    answers = [_answers(question, no_answer) for question in questions]
+    return {
+        "id": [q.id for q in questions], "context": [q.context for q in questions],
+        "question": [q.question for q in questions], "answers": answers,
+    }  # fmt: skip
+
+
+def _answers(question: Question, no_answer: bool) -> dict[str, list[Any]]:
+    answers = question.answers
+    if not isinstance(answers, list) or not (answers or no_answer):
+        raise UserError(f"{question}, field answers: there is no answer; correct or remove the question")
+    for answer in answers:
+        text, start = (answer.get(key) if isinstance(answer, dict) else None for key in ("text", "answer_start"))
+        if not isinstance(text, str) or not isinstance(start, int) or isinstance(start, bool):
+            raise UserError(f"{question}, field answers: {str(answer)[:60]!r} has no text and whole answer_start")
+        found = question.context[max(start, 0) : max(start, 0) + len(text)]
+        if start < 0 or not text or found != text:
+            raise UserError(
+                f"{question}, field answers: {text[:60]!r} does not stand at character {start} of the context "
+                f"(of {len(question.context)}) but {found[:60]!r}; correct answer_start"
+            )
+    return {key: [answer[key] for answer in answers] for key in ("text", "answer_start")}
+
+
+def _questions(path: Path, text: str) -> Iterator[Question]:
+    for a, article in enumerate(_list(_json(path, text), "data", str(path))):
+        for p, paragraph in enumerate(_list(article, "paragraphs", f"{path}, article {a}")):
+            place = f"{path}, article {a}, paragraph {p}"
+            for q, raw in enumerate(_list(paragraph, "qas", place)):
+                name = _text(raw, "id", f"{place}, question {q}")
+                question = Question(name, paragraph.get("context"), raw.get("question"), raw.get("answers"), path, text)
+                _text(paragraph, "context", question)
+                _text(raw, "question", question)
+                yield question
+
+
+def _json(path: Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: not JSON: {error.msg} (column {error.colno})") from error
+    except (RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
+        raise UserError(f"{path} is not JSON of questions: {error}; fetch it again") from error
+
+
+def _list(value: Any, key: str, place: str) -> list[Any]:
+    inside = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(inside, list):
+        raise UserError(f"{place}: there is no list '{key}'; SQuAD's form is data, paragraphs, qas")
+    return inside
+
+
+def _text(value: Any, key: str, place: str | Question) -> str:
+    text = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f"{place}, field {key}: {text!r} is not a text; correct or remove it")
+    if _SURROGATE.search(text):
+        raise UserError(
+            f"{place}, field {key}: half of a surrogate pair (\\ud800 to \\udfff) is no character; correct it"
+        )
+    return text
+
+
+def _line_of(text: str, name: str, occurrence: int = 1) -> int:
+    """The line of the occurrence-th `"id": name`; 1 where the name is written in yet another way."""
+    forms = "|".join(re.escape(json.dumps(name, ensure_ascii=escaped)) for escaped in (True, False))
+    places = [found.start() for found in re.finditer(rf'"id"\s*:\s*(?:{forms})', text)]
+    return text.count("\n", 0, places[min(occurrence, len(places)) - 1]) + 1 if places else 1

@@ -1,0 +1,265 @@
+"""XTREME's submission layout: which files there are, and what stands in them, checked line by line.
+
+A folder holds `<task>/test-<lang>.tsv`, for question answering `.json`. A .tsv has one answer a line: a label, a
+tag with a blank line after each sentence, a line number, or two ids with a tab between. A prediction .json maps
+question ids to answers, a label .json is SQuAD v1.1's.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from xadapt.errors import UserError, unknown
+from xadapt.tasks import get_task
+
+Group = Literal["classification", "structured prediction", "question answering", "retrieval"]
+Kind = Literal["labels", "tags", "pairs", "answers"]
+# From this many labels on, a file in which all are the same is taken for stripped; two may agree by chance.
+CONSTANT_FROM = 3
+
+
+@dataclass(frozen=True)
+class SubmissionTask:
+    """One of XTREME's nine tasks as its scorer sees it.
+
+    kind says what the files hold; metrics are the numbers of a language, the headline first; valid names the
+    labels that may stand in a file, any whole number where it is empty; placeholder is what XTREME's readers put
+    where its download has stripped a label.
+    """
+
+    name: str
+    group: Group
+    kind: Kind
+    metrics: tuple[str, ...]
+    languages: tuple[str, ...]
+    valid: tuple[str, ...] = ()
+    placeholder: str = ""
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the task's files."""
+        return ".json" if self.kind == "answers" else ".tsv"
+
+
+_F1 = ("f1", "precision", "recall")
+_QA = ("f1", "exact_match")
+_ENTITY_TAGS = ("O", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-PER", "I-PER")
+
+
+def _task(
+    name: str, group: Group, kind: Kind, metrics: tuple[str, ...], languages: str, *,
+    valid: tuple[str, ...] = (), placeholder: str = "",
+) -> SubmissionTask:  # fmt: skip
+    return SubmissionTask(name, group, kind, metrics, tuple(languages.split()), valid, placeholder)
+
+
+_ALL = (
+    _task(
+        "xnli", "classification", "labels", ("accuracy",), "ar bg de el en es fr hi ru sw th tr ur vi zh",
+        valid=get_task("xnli").labels, placeholder="neutral",
+    ),
+    _task("pawsx", "classification", "labels", ("accuracy",), "de en es fr ja ko zh", valid=("0", "1"), placeholder="0"),
+    _task(
+        "udpos", "structured prediction", "tags", _F1,
+        "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh",
+        valid=get_task("udpos").labels, placeholder="X",
+    ),
+    _task(
+        "panx", "structured prediction", "tags", _F1,
+        "af ar bg bn de el en es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr ms my nl pt ru sw ta te th tl "
+        "tr ur vi yo zh",
+        valid=_ENTITY_TAGS, placeholder="O",
+    ),
+    _task("xquad", "question answering", "answers", _QA, "ar de el en es hi ru th tr vi zh"),
+    _task("mlqa", "question answering", "answers", _QA, "ar de en es hi vi zh"),
+    _task("tydiqa", "question answering", "answers", _QA, "ar bn en fi id ko ru sw te"),
+    _task("bucc2018", "retrieval", "pairs", _F1, "de fr ru zh"),
+    _task(
+        "tatoeba", "retrieval", "labels", ("accuracy",),
+        "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw ta te th tl tr ur vi zh",
+    ),
+)  # fmt: skip
+SUBMISSION_TASKS: dict[str, SubmissionTask] = {task.name: task for task in _ALL}
+
+
+def find_tasks(folder: Path) -> list[SubmissionTask]:
+    """The tasks a folder of predictions has, in XTREME's order.
+
+    Raises UserError if there is no such folder, it has a folder that is no task, or none that is one.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder '{folder}'; give one that holds <task>/test-<lang>.tsv or .json")
+    names = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    if strange := sorted(names - set(SUBMISSION_TASKS)):
+        raise unknown("task", strange[0], SUBMISSION_TASKS, place=str(folder))
+    if not names:
+        raise UserError(f"'{folder}' holds no folder of a task; wanted are {', '.join(SUBMISSION_TASKS)}")
+    return [task for task in SUBMISSION_TASKS.values() if task.name in names]
+
+
+def find_files(folder: Path, task: SubmissionTask, *, role: str = "predictions") -> dict[str, Path]:
+    """The file of each of a task's languages below a folder of predictions or labels.
+
+    Raises UserError if a language is missing or is none of the task's: XTREME's number is the mean over all.
+    """
+    inside, found = folder / task.name, {}
+    if not inside.is_dir():
+        raise UserError(f"there is no folder '{inside}' of {role}; give the folder above it, in XTREME's layout")
+    for path in sorted(inside.glob("test-*")):
+        if path.suffix != task.suffix:
+            raise UserError(f"'{path}': files of {task.name} are named test-<lang>{task.suffix}; rename or remove it")
+        lang = path.stem.removeprefix("test-")
+        if lang not in task.languages:
+            raise unknown("language", lang, task.languages, place=str(path))
+        found[lang] = path
+    if missing := [lang for lang in task.languages if lang not in found]:
+        raise UserError(
+            f"'{inside}' has no test-<lang>{task.suffix} for {', '.join(missing)}: {task.name} is the mean over "
+            f"{len(task.languages)} languages; add the missing or leave out the task"
+        )
+    return {lang: found[lang] for lang in task.languages}
+
+
+def read_lines(path: Path, task: SubmissionTask, *, gold: bool) -> list[str]:
+    """The labels of a file, or its tags with an empty string for each line between sentences.
+
+    gold says that it is a label file: it is refused if it holds placeholders. Raises UserError with file and line
+    for anything else than a valid label.
+    """
+    lines = _lines(path)
+    labels = [line for line in lines if line]
+    if gold:
+        _refuse_placeholders(labels, path, task)
+    if not labels:
+        raise UserError(f"'{path}' is empty: one answer a line is wanted")
+    for number, line in enumerate(lines, start=1):
+        if line or task.kind != "tags":
+            _check_label(line, task, f"{path}, line {number}")
+    return lines
+
+
+def read_pairs(path: Path, lang: str) -> list[tuple[str, str]]:
+    """The pairs of sentence ids of a file, the language's own first; raises UserError with file and line."""
+    first: dict[tuple[str, str], int] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        place = f"{path}, line {number}"
+        if not re.fullmatch(rf"{lang}-\d+\ten-\d+", line):
+            raise UserError(f"{place}: {_short(line)} is not {lang}-<number>, a tab and en-<number>")
+        foreign, _, english = line.partition("\t")
+        if (foreign, english) in first:
+            before = first[foreign, english]
+            raise UserError(f"{place}: {foreign} with {english} stands in line {before} already; remove one")
+        first[foreign, english] = number
+    if not first:
+        raise UserError(f"'{path}' is empty: one pair of ids a line is wanted")
+    return list(first)
+
+
+def read_predicted_answers(path: Path, *, questions: Mapping[str, Any]) -> dict[str, str]:
+    """A file's answers by question id.
+
+    Raises UserError with file and line for a question that is not among `questions`, one that stands twice, and
+    an answer that is no text.
+    """
+    text = _text(path)
+
+    def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise UserError(f"{path}, line {_line_of(text, key, 2)}: question '{key}' stands twice; remove one")
+            found[key] = value
+        return found
+
+    answers = _json(path, text, unique)
+    if not isinstance(answers, dict):
+        raise UserError(f"'{path}' is not an object that maps question ids to answers")
+    for key, answer in answers.items():
+        if key not in questions:
+            place = f"{path}, line {_line_of(text, key)}"
+            raise UserError(f"{place}: the labels have no question '{key}'; predict the questions of the label file")
+        if not isinstance(answer, str):
+            place = f"{path}, line {_line_of(text, key)}"
+            raise UserError(f"{place}: the answer to '{key}' is {_short(answer)}, not a text; write \"\" for none")
+    return answers
+
+
+def read_gold_answers(path: Path, task: SubmissionTask) -> dict[str, list[str]]:
+    """A SQuAD v1.1 file's gold answers by question id; raises UserError if it is none or holds placeholders."""
+    text, found = _text(path), dict[str, list[str]]()
+    content = _json(path, text)
+    articles: Any = content.get("data") if isinstance(content, dict) else content
+    try:
+        questions = [qa for article in articles for paragraph in article["paragraphs"] for qa in paragraph["qas"]]
+        pairs = [(str(qa["id"]), [answer["text"] for answer in qa["answers"]]) for qa in questions]
+    except (TypeError, KeyError) as error:
+        form = "data, paragraphs, qas, id and answers with text"
+        raise UserError(f"'{path}' is not in SQuAD v1.1's form ({form}): {error!r}") from error
+    for key, answers in pairs:
+        if key in found:
+            line = _line_of(text, key, 2, form=r'"id"\s*:\s*(?:{})')
+            raise UserError(f"{path}, line {line}: question '{key}' stands twice; remove one")
+        if not all(isinstance(answer, str) for answer in answers):
+            line = _line_of(text, key, form=r'"id"\s*:\s*(?:{})')
+            raise UserError(f"{path}, line {line}: an answer to '{key}' is not a text; correct it")
+        found[key] = answers
+    if not found:
+        raise UserError(f"'{path}' holds no question")
+    _refuse_placeholders([answer for answers in found.values() for answer in answers or [""]], path, task)
+    return found
+
+
+def _refuse_placeholders(labels: Sequence[str], path: Path, task: SubmissionTask) -> None:
+    constant = len(set(labels)) == 1 and (labels[0] == task.placeholder or len(labels) >= CONSTANT_FROM)
+    if constant or not labels:
+        what = f"all {len(labels)} labels are {_short(labels[0])}" if labels else "there is no label"
+        raise UserError(
+            f"'{path}': {what}. XTREME's download strips the labels of its test sets, and a score against what stands "
+            "in their place means nothing; take the labels from the data sets themselves"
+        )
+
+
+def _check_label(label: str, task: SubmissionTask, place: str) -> None:
+    if task.valid and label not in task.valid:
+        raise unknown("label", label[:60], task.valid, place=place)
+    if not task.valid and not (label.isascii() and label.isdecimal()):
+        raise UserError(f"{place}: {_short(label)} is not the number of a line; write one a line")
+
+
+def _lines(path: Path) -> list[str]:
+    """A file's lines without white space around them and without blank ones at the end."""
+    text = _text(path).rstrip()
+    return [line.strip() for line in text.split("\n")] if text else []
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: not UTF-8; write the file as UTF-8") from error
+
+
+def _json(path: Path, text: str, pairs_hook: Any = None) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=pairs_hook)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: not JSON: {error.msg} (column {error.colno})") from error
+    except RecursionError as error:
+        raise UserError(f"'{path}': not JSON of an answer file: nested too deeply") from error
+
+
+def _line_of(text: str, key: str, occurrence: int = 1, *, form: str = r"(?:{})\s*:") -> int:
+    """The line on which JSON has a key for that time, escaped or not; 1 where it is written in another way."""
+    written = "|".join(re.escape(json.dumps(key, ensure_ascii=escaped)) for escaped in (True, False))
+    places = [match.start() for match in re.finditer(form.replace("{}", written), text)]
+    return text.count("\n", 0, places[occurrence - 1]) + 1 if len(places) >= occurrence else 1
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
