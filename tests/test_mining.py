@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import write_split
 from torch import Tensor
 
 from xadapt.data import Rows, open_source
+from xadapt.data.bucc import Mining, mining_columns
 from xadapt.data.rows import joined_splits
 from xadapt.errors import UserError
 from xadapt.evaluation.zero_shot import score_language
@@ -112,9 +114,8 @@ def vectors(rows: Rows) -> list[Tensor]:
     return [torch.nn.functional.normalize(vector, dim=0) for vector in found]
 
 
-@pytest.mark.parametrize("duplicate", [False, True])
-def test_the_threshold_of_dev_cuts_test(duplicate: bool) -> None:
-    rows = joined_splits(sentences("validation", 40, 20), sentences("test", 60, 20, duplicate=duplicate))
+def test_the_threshold_of_dev_cuts_test() -> None:
+    rows = joined_splits(sentences("validation", 40, 20), sentences("test", 60, 20))
     result = score_language(TASK, "de", rows, Features([[]] * len(rows), None, range(len(rows))), vectors(rows))
     assert result.values == {"f1": 100.0}
     assert result.n == 20
@@ -122,14 +123,28 @@ def test_the_threshold_of_dev_cuts_test(duplicate: bool) -> None:
     assert len(result.confidence) == len(result.predictions)
 
 
-def test_a_repeated_sentence_counts_once_under_its_first_id() -> None:
+def test_a_repeated_sentence_is_no_candidate_but_its_gold_counts() -> None:
     rows = joined_splits(sentences("validation", 40, 20), sentences("test", 60, 20, duplicate=True))
-    columns = {name: list(values) for name, values in rows.columns.items()}
-    at = next(i for i in range(len(rows)) if (columns["split"][i], columns["id"][i]) == ("test", "f0"))
-    again = next(i for i in range(len(rows)) if (columns["split"][i], columns["id"][i]) == ("test", "f59"))
-    columns["gold"][again], columns["gold"][at] = columns["gold"][at], ""
-    moved = Rows("bucc2018", "de", "test", columns, "", "")
-    assert ("f0", "e0") in FORMATS["mining"].references(moved)
+    found = vectors(rows)
+    result = score_language(TASK, "de", rows, Features([[]] * len(rows), None, range(len(rows))), found)
+    assert "f0" not in dict(result.predictions)
+    assert "f59" not in dict(result.predictions)
+    assert ("f0", "e0") in result.references
+    assert result.values["f1"] == pytest.approx(100 * 2 * 19 / (19 + 20))
+
+
+def test_a_sentence_may_have_two_translations() -> None:
+    mining = Mining([("f", "a")], [("e1", "x"), ("e2", "y")], [("f", "e1"), ("f", "e2")])
+    rows = Rows("bucc2018", "de", "test", mining_columns(mining), "", "")
+    assert FORMATS["mining"].references(joined_splits(rows, rows)) == [("f", "e1"), ("f", "e2")]
+
+
+def test_gold_of_unknown_ids_is_located(tmp_path: Path) -> None:
+    write_split(tmp_path / "bucc18" / "bucc18.de" / "test.parquet", [
+        {"side": "foreign", "id": "f", "text": "a", "gold": "e9"}, {"side": "english", "id": "e", "text": "b", "gold": ""}
+    ])  # fmt: skip
+    with pytest.raises(UserError, match=r"test\.parquet, row 0, column 'gold'.*'e9'"):
+        open_source(str(tmp_path)).load(TASK, "de", "test")
 
 
 def test_the_kits_three_files_are_both_splits(tmp_path: Path) -> None:
@@ -147,6 +162,14 @@ def test_the_kits_three_files_are_both_splits(tmp_path: Path) -> None:
     assert rows.columns["side"] == ["foreign"] * 2 + ["english"] * 3
     assert (source.count(TASK, "zh", "test"), source.languages(TASK)) == (5, ["zh"])
     assert source.load(TASK, "zh", "validation").identity == rows.identity
+    write_split(folder / "validation.parquet", [{"source_sentence": "一", "target_sentence": "one"}])  # the hub's gold
+    assert source.load(TASK, "zh", "validation").identity == rows.identity
+    own = [{"side": side, "id": side, "text": side, "gold": ""} for side in ("foreign", "english")]
+    write_split(folder / "validation.parquet", own)
+    assert source.load(TASK, "zh", "validation").columns["id"] == ["foreign", "english"]
+    pq.write_table(pa.table({"source_id": ["en-2"], "target_id": ["zh-1"]}), folder / "mining_gold.parquet")
+    with pytest.raises(UserError, match=r"mining_gold\.parquet, row 0.*'en-2'"):
+        source.load(TASK, "zh", "test")
     (folder / "mining_en.parquet").write_bytes(b"no")
     with pytest.raises(UserError, match=r"mining_en\.parquet"):
         source.load(TASK, "zh", "test")

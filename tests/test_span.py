@@ -103,8 +103,13 @@ def test_a_token_is_offered_where_it_has_most_context(tokenizer: PreTrainedToken
 
 
 def test_long_questions_are_cut(tokenizer: PreTrainedTokenizerFast) -> None:
-    features = encode(rows(["a b"], [[]], question=text(200, seed=2)), tokenizer)
-    assert features.input_ids[0].index(2) == MAX_QUERY_LENGTH + 1
+    data = rows([text(60, seed=3)], [[]], question=text(200, seed=2))
+    assert encode(data, tokenizer).input_ids[0].index(2) == MAX_QUERY_LENGTH + 1
+    for max_length in (8, 16, 64):  # room is left for the context however short the features
+        features = encode(data, tokenizer, max_length)
+        assert max(map(len, features.input_ids)) == max_length
+        assert features.offsets is not None
+        assert all(any(offsets) for offsets in features.offsets)
 
 
 @pytest.mark.parametrize("max_length", [220, 300, 384])

@@ -36,7 +36,7 @@ def test_a_split_name_is_a_share_of_a_sum(name: str, names: tuple[str, ...], bou
     assert (share.names, share.bounds(7)) == (names, bounds)
 
 
-@pytest.mark.parametrize("name", ["", "a[90%:10%]", "a[:190%]", "a[", "a[b]"])
+@pytest.mark.parametrize("name", ["", "a[90%:10%]", "a[:190%]", "a[", "a[b]", "a[:50]"])
 def test_other_split_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="split"):
         parse_share(name)
@@ -140,6 +140,7 @@ def test_columns_may_be_fields_of_structures_and_lists_of_columns(tmp_path: Path
         ({"answers": {"text": ["b", "c"], "answer_start": [2]}}, "2 texts but 1"),
         ({"context": "  "}, "column 'context'"),
         ({"id": "q0"}, "stands in row 0 too"),
+        ({"answers": {"text": [], "answer_start": []}}, "no answer"),
     ],
 )
 def test_a_bad_span_is_located(tmp_path: Path, change: dict[str, Any], named: str) -> None:
@@ -169,3 +170,14 @@ def test_one_part_is_given_as_it_is() -> None:
     assert isinstance(get_task("anli").more[0], Part)
     assert isinstance(get_task("anli").more[0].hub, HubSource)
     assert isinstance(get_task("anli"), Task)
+
+
+def test_a_broken_split_is_not_replaced_by_another(tmp_path: Path) -> None:
+    folder = tmp_path / "google" / "xtreme" / "PAN-X.de"
+    rows = [{"tokens": ["a"], "ner_tags": ["O"], "langs": ["de"]}]
+    write_split(folder / "validation-00000-of-00001.parquet", rows)
+    source, task = open_source(str(tmp_path)), get_task("panx")
+    assert len(source.load(task, "de", "test")) == 1
+    write_split(folder / "test-00000-of-00002.parquet", rows)
+    with pytest.raises(UserError, match="some shards of the split test"):
+        source.load(task, "de", "test")

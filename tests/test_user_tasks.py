@@ -116,6 +116,10 @@ def test_one_text_is_enough_to_classify(data: Path, tmp_path: Path, tiny_backbon
         ({"format": "essay"}, ["format", "essay"]),
         ({"labels": ["a", "a"]}, ["label stands twice"]),
         ({"splits": None}, ["splits"]),
+        ({"metrics": []}, ["metrics"]),
+        ({"skip": {"topic": ["x"]}}, ["skip", "'topic'", "label"]),
+        ({"aliases": {"0": "zz"}}, ["aliases", "'zz'"]),
+        ({"max_seq_length": 1024}, ["max_seq_length", "1024"]),
         ({"optimisation": {"full": {"learning_rate": "fast", "num_train_epochs": 1}}}, ["learning_rate", "fast"]),
     ],
 )
@@ -144,3 +148,30 @@ def test_a_task_without_a_hub_says_so() -> None:
 
     with pytest.raises(UserError, match=r"topics.*no hub.*--data"):
         open_source("hub").identity(read_task_file("topics.yaml"), "en", "train")
+
+
+def test_a_target_that_trains_on_other_labels_is_refused(tmp_path: Path) -> None:
+    from xadapt.study.plan import make_plan
+    from xadapt.study.recipe import Recipe
+
+    labels = ["contradiction", "entailment", "neutral"]
+    file = changed(tmp_path, train_on="mnli", labels=labels, own_languages=[], languages=["en", "sw"])
+    recipe = Recipe(task_files=(str(file),), targets=("topics",), data="embedded", backbone="embedded")
+    with pytest.raises(UserError, match=r"'topics' trains on 'mnli'.*labels differ"):
+        make_plan(recipe)
+
+
+def test_an_unknown_metric_is_answered_with_the_formats(data: Path, tmp_path: Path, tiny_backbone: Path) -> None:
+    from xadapt.study.plan import make_plan
+    from xadapt.study.recipe import Recipe
+
+    file = changed(tmp_path, metrics=["acuracy"])
+    recipe = Recipe(task_files=(str(file),), targets=("topics",), data=str(data), backbone=str(tiny_backbone))
+    with pytest.raises(UserError, match=r"'acuracy'.*'accuracy'"):
+        make_plan(recipe)
+
+
+def test_an_own_language_may_be_described_anew(tmp_path: Path) -> None:
+    for family in ("Germanic?", "Indo-European"):
+        read_task_file(changed(tmp_path, own_languages=[{"code": "gsw", "name": "Swiss German", "family": family}]))
+        assert LANGUAGES["gsw"].family == family

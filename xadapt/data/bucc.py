@@ -53,13 +53,23 @@ def read_mining_files(files: list[Path]) -> Mining:
         if missing := set(columns) - set(table.column_names):
             raise unknown("column", min(missing), table.column_names, place=f"{file}, which lacks it")
         read.append(list(zip(*(table.column(name).to_pylist() for name in columns), strict=True)))
-    return Mining(*read)
+    mining = Mining(*read)
+    sides = [{name for name, _ in side} for side in (mining.foreign, mining.english)]
+    for row, pair in enumerate(mining.gold or ()):
+        for name, side, file in zip(pair, sides, files, strict=False):
+            if name not in side:
+                raise UserError(
+                    f"{files[2]}, row {row}: {file} has no sentence of the id {name!r}; fetch the files again"
+                )
+    return mining
 
 
 def mining_columns(mining: Mining) -> dict[str, list[str]]:
-    """One row a sentence, of both sides: side, id, text, and a foreign sentence's gold id."""
-    gold = dict(mining.gold or ())
-    rows = [("foreign", name, text, gold.get(name, "")) for name, text in mining.foreign]
+    """One row a sentence, of both sides: side, id, text, and a foreign sentence's gold ids, joined by spaces."""
+    gold: dict[str, list[str]] = {}
+    for name, to in mining.gold or ():
+        gold.setdefault(name, []).append(to)
+    rows = [("foreign", name, text, " ".join(gold.get(name, []))) for name, text in mining.foreign]
     rows += [("english", name, text, "") for name, text in mining.english]
     return dict(zip(("side", "id", "text", "gold"), map(list, zip(*rows, strict=True)), strict=True))
 

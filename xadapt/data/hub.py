@@ -35,7 +35,8 @@ class HubSource:
             loaded.append(
                 read_parquet(task, lang, split, files, identity=identity, limit=limit, share=share, id_prefix=prefix)
             )
-            counts.append(_rows(files) if task.more else 0)
+            start, stop = share.bounds(_rows(files) if task.more else 0)
+            counts.append(stop - start)
         return merge(task, loaded, counts, limit=limit)
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:

@@ -78,7 +78,7 @@ class MirrorSource:
     def _find(self, task: Task, part: Part, lang: str, split: Split) -> tuple[list[Path], Share, str]:
         """The files of the first of a split's names that is there, the share of them, and the ids to keep."""
         ours, hub = self._folders(part, lang)
-        if task.format == "mining" and (files := mining_files(ours, lang)):
+        if task.format == "mining" and (files := mining_files(ours, lang)) and not _has_sides(ours, split):
             return files, Share((split,)), ""
         wanted = shares(part, split)
         for share in wanted:
@@ -87,6 +87,10 @@ class MirrorSource:
             if part.hub.dataset:
                 check_complete(self.root / part.hub.dataset, f"{self._fetch(task, lang)} completes it.")
             shards = [complete_shards(hub, name) for name in share.names]
+            if broken := [name for name, found in zip(share.names, shards, strict=True) if _begun(hub, name, found)]:
+                raise UserError(
+                    f"{hub} has some shards of the split {broken[0]} but not all; {self._fetch(task, lang)} completes it"
+                )
             if all(shards):
                 return [file for files in shards for file in files], share, fill(part.hub.id_prefix, lang)
         if task.open_labels and (texts := ccg_files(ours, split)):
@@ -105,6 +109,18 @@ class MirrorSource:
     def _fetch(self, task: Task, lang: str) -> str:
         only = f" --languages {lang}" if len(task.languages) > 1 else ""
         return f"`xadapt fetch --tasks {fetch_names(task)}{only} --to {quote(str(self.root))}`"
+
+
+def _begun(folder: Path, name: str, complete: list[Path]) -> bool:
+    return not complete and any(folder.glob(f"{name}-*-of-*.parquet"))
+
+
+def _has_sides(folder: Path, split: Split) -> bool:
+    """Whether a split has a file of its own; google/xtreme's bucc18 has one of that name with the gold pairs alone."""
+    import pyarrow.parquet as pq
+
+    file = folder / f"{split}.parquet"
+    return file.is_file() and "side" in pq.read_schema(file).names
 
 
 def _nearest(folder: Path) -> str:

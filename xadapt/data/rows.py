@@ -154,6 +154,11 @@ def _span(
         _answers(raw, context, f"{place}, row {i}, column '{task.columns['answers']}'")
         for i, (raw, context) in enumerate(zip(columns["answers"], texts["context"], strict=True))
     ]
+    if not task.no_answer and [] in answers:
+        raise UserError(
+            f"{place}, row {answers.index([])}, column '{task.columns['answers']}': no answer, which task '{task.name}' "
+            "does not know; remove the row or set no_answer in the spec"
+        )
     return {**texts, "answers": answers}
 
 
@@ -231,6 +236,12 @@ def _mining(
         if first.setdefault(key, i) != i:
             raise UserError(
                 f"{place}, row {i}, column '{task.columns['id']}': {key[1]!r} stands in row {first[key]} too"
+            )
+    english = {name for side, name in first if side == "english"}
+    for i, gold in enumerate(columns["gold"]):
+        if strange := sorted(set(gold.split()) - english):
+            raise UserError(
+                f"{place}, row {i}, column '{task.columns['gold']}': no English sentence has the id {strange[0]!r}"
             )
     return {
         "side": columns["side"],

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from xadapt.data.rows import Rows
+from xadapt.errors import UserError
 from xadapt.tasks.spec import Part, Split, Task
 
-_NAME = re.compile(r"([^\[\]]+)(?:\[(\d*)%?:(\d*)%?\])?")
+_NAME = re.compile(r"([^\[\]]+)(?:\[(?:(\d+)%)?:(?:(\d+)%)?\])?")
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,13 @@ class Share:
 
 
 def parse_share(name: str) -> Share:
-    """`train`, `train_r1+train_r2` or `train[:90%]`, as `datasets` writes them; ValueError for anything else."""
+    """`train`, `train_r1+train_r2` or `train[:90%]`, a share being one of the whole sum; UserError for anything else."""
     found = _NAME.fullmatch(name)
     if not found:
-        raise ValueError(f"split {name!r} is neither a name, a sum `a+b` nor a share `a[:90%]`")
+        raise UserError(f"split {name!r} is neither a name, a sum `a+b` nor a share `a[:90%]`")
     share = Share(tuple(found[1].split("+")), int(found[2] or 0), int(found[3] or 100))
     if not 0 <= share.start < share.stop <= 100:
-        raise ValueError(f"split {name!r}: give percentages from 0 to 100, the first below the second")
+        raise UserError(f"split {name!r}: give percentages from 0 to 100, the first below the second")
     return share
 
 

@@ -120,8 +120,9 @@ def score_language(task: Task, lang: str, rows: Rows, features: Features, logits
 def _scored(task: Task, lang: str, found: _Language) -> LanguageResult:
     rows, predictions = found.rows, found.predictions
     references = FORMATS[task.format].references(rows)
+    labels = rows.labels or task.labels  # open labels come with the rows
     values = {
-        metric: get_metric(task.format, metric).function(predictions, references, task.labels, lang=lang)
+        metric: get_metric(task.format, metric).function(predictions, references, labels, lang=lang)
         for metric in task.metrics
     }
     collapsed = task.trains and _distinct(predictions) == 1 < _distinct(references)

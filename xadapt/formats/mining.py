@@ -1,6 +1,6 @@
 """Mining translations out of two large sets of sentences (BUCC): exact search, ratio margin, a threshold from dev."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -135,32 +135,24 @@ def _greedy(candidates: list[tuple[float, int, int]]) -> Iterator[tuple[float, i
 
 def _mined(vectors: Sequence[Tensor], rows: Rows, split: str) -> Mined:
     sides = [_side(rows, split, side) for side in ("foreign", "english")]
-    matrices = [torch.stack([vectors[at] for at in side.values()]) for side in sides]
-    names = [[rows.columns["id"][at] for at in side.values()] for side in sides]
+    matrices = [torch.stack([vectors[at] for at in side]) for side in sides]
+    names = [[rows.columns["id"][at] for at in side] for side in sides]
     found = mine(*matrices)
     return Mined([margin for margin, _, _ in found], [(names[0][i], names[1][j]) for _, i, j in found])
 
 
 def _gold(rows: Rows, split: str) -> list[Pair]:
-    """The gold pairs, a sentence that stands twice under its first id, as it is mined."""
-    first: dict[str, dict[str, str]] = {"foreign": {}, "english": {}}
-    names: dict[str, dict[str, str]] = {"foreign": {}, "english": {}}
-    for side, name, text in _of(rows, split, "side", "id", "text"):
-        names[side][name] = first[side].setdefault(text, name)
-    return [
-        (names["foreign"][name], names["english"][gold])
-        for side, name, gold in _of(rows, split, "side", "id", "gold")
-        if side == "foreign" and gold in names["english"]
-    ]
+    """The gold pairs; a foreign sentence may have several, joined by spaces."""
+    return [(name, to) for name, gold in _of(rows, split, "id", "gold") for to in gold.split()]
 
 
-def _side(rows: Rows, split: str, side: str) -> Mapping[str, int]:
-    """Each distinct sentence of one side with the row of its first occurrence."""
-    found: dict[str, int] = {}
+def _side(rows: Rows, split: str, side: str) -> list[int]:
+    """The rows of one side whose sentence stands there once: XTREME leaves the others out of its candidates."""
+    found: dict[str, list[int]] = {}
     for at, (of, where, text) in enumerate(zip(*(rows.columns[c] for c in ("split", "side", "text")), strict=True)):
         if (of, where) == (split, side):
-            found.setdefault(text, at)
-    return found
+            found.setdefault(text, []).append(at)
+    return [at for (at, *others) in found.values() if not others]
 
 
 def _of(rows: Rows, split: str, *fields: str) -> Iterator[tuple[str, ...]]:

@@ -52,7 +52,7 @@ class SpanFormat:
         cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
         made = _Windows()
         for i, answers in enumerate(rows.columns["answers"]):
-            query = questions.ids[i][:MAX_QUERY_LENGTH]
+            query = questions.ids[i][: min(MAX_QUERY_LENGTH, max(0, max_length // 2 - 4))]
             before = [cls, *query, sep, sep]
             span = _token_span(answers, contexts.offsets[i])
             for start, stop, mine in _windows(len(contexts.ids[i]), max_length - len(before) - 1):

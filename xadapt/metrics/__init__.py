@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from xadapt.errors import unknown
 from xadapt.metrics.accuracy import accuracy, word_accuracy
 from xadapt.metrics.chunks import span_f1
 from xadapt.metrics.mining import mining_f1
@@ -44,6 +45,9 @@ METRICS: dict[tuple[str, str], Metric] = {
 
 def get_metric(format_name: str, metric: str) -> Metric:
     """The metric of this name for a format's predictions."""
+    if (format_name, metric) not in METRICS:
+        valid = [name for of, name in METRICS if of == format_name]
+        raise unknown("metric", metric, valid, place=f"a task of format {format_name}")
     return METRICS[format_name, metric]
 
 

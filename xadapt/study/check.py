@@ -14,7 +14,8 @@ from xadapt.models.backbone import Backbone
 from xadapt.models.task_model import TaskModel
 from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import AdapterSpec
-from xadapt.tasks import Task, get_task
+from xadapt.tasks import Task
+from xadapt.tasks.catalogue import train_task_of
 from xadapt.training.loop import Training, default_token_budget, make_accelerator
 from xadapt.training.settings import TrainingSettings
 
@@ -36,8 +37,11 @@ def check_task(task: Task, source: Source, backbone: Backbone) -> Iterator[Findi
     """
     train = None
     if task.trains:
-        train = source.load(get_task(task.train_task), "en", "train", limit=ROWS)
+        data = train_task_of(task)
+        train = source.load(data, "en", "train", limit=ROWS)
         yield _rows(train)
+        yield _rows(source.load(task if "validation" in task.splits else data, "en", "validation", limit=ROWS))
+        task = task.model_copy(update={"labels": train.labels}) if task.open_labels else task
     tests = [(lang, _test_rows(task, source, lang)) for lang in _some(task, source)]
     for _, rows in tests:
         yield _rows(rows)

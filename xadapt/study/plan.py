@@ -14,6 +14,7 @@ from xadapt.models.identity import backbone_identity
 from xadapt.study.precision import resolve_dtype
 from xadapt.study.recipe import Recipe
 from xadapt.tasks import Task, get_task
+from xadapt.tasks.catalogue import train_task_of
 from xadapt.tasks.spec import Split
 from xadapt.tasks.user import stored_spec
 
@@ -160,7 +161,7 @@ class _Planner:
         return self._train(get_task(name, role="intermediate"), regime, "none", None)
 
     def _train(self, task: Task, regime: str, composition: str, before: Stage | None) -> Stage:
-        recipe, data_task = self.recipe, get_task(task.train_task)
+        recipe, data_task = self.recipe, train_task_of(task)
         settings = recipe.training_for(task, regime)
         numbers = settings.model_dump() | {"dtype": resolve_dtype(settings.dtype)}
         spec = {
@@ -205,6 +206,11 @@ class _Planner:
             "retrieval_layer": None if task.trains else recipe.retrieval_layer,
         }
         of = model.label.removeprefix("train ") if model else "the backbone itself"
+        tuned = [code for code, rows in spec["languages"].items() if len(both := rows.split(" ")) > len(set(both))]
+        if task.format == "mining" and tuned:
+            self.notes.append(
+                f"{task.name}: dev and test are the same rows in {' '.join(tuned)}; the threshold is tuned on test"
+            )
         cap = None if task.format == "mining" else recipe.max_predict_samples
         rows = self._rows(task, languages, "test", cap)
         sides = rows and rows * (2 if task.format in ("retrieval", "mining") else 1)  # mining: dev and test

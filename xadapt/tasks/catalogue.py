@@ -1,6 +1,6 @@
 """All tasks by name."""
 
-from xadapt.errors import unknown
+from xadapt.errors import UserError, unknown
 from xadapt.tasks.intermediate import INTERMEDIATE_TASKS
 from xadapt.tasks.spec import Task
 from xadapt.tasks.xtreme import XTREME_TASKS
@@ -17,6 +17,18 @@ def intermediate_names() -> list[str]:
 def target_names() -> list[str]:
     """Names of the target tasks, in the catalogue's order."""
     return [task.name for task in TASKS.values() if task.role == "target"]
+
+
+def train_task_of(task: Task) -> Task:
+    """The task whose English train split a task trains on; UserError if its outputs are not the task's own."""
+    data = get_task(task.train_task, place=f"train_on of task '{task.name}'")
+    for what in ("format", "labels", "open_labels", "no_answer"):
+        if getattr(task, what) != getattr(data, what):
+            raise UserError(
+                f"task '{task.name}' trains on '{data.name}', but their {what} differ: {getattr(task, what)} and "
+                f"{getattr(data, what)}; give both the same, in one order"
+            )
+    return data
 
 
 def get_task(name: str, *, place: str = "--task", role: str | None = None) -> Task:

@@ -64,9 +64,9 @@ class Part(_Frozen):
 class Optimisation(_Frozen):
     """A task's starting point for one regime on XLM-R; a recipe overrides any of it."""
 
-    learning_rate: float
-    num_train_epochs: int
-    per_device_train_batch_size: int = 32
+    learning_rate: float = Field(gt=0)
+    num_train_epochs: int = Field(gt=0)
+    per_device_train_batch_size: int = Field(default=32, gt=0)
 
 
 class Task(_Frozen):
@@ -103,8 +103,8 @@ class Task(_Frozen):
     more: tuple[Part, ...] = ()
     skip: dict[str, tuple[int | str, ...]] = {}
     train_on: str | None = None
-    metrics: tuple[str, ...]
-    max_seq_length: int = 128
+    metrics: tuple[str, ...] = Field(min_length=1)
+    max_seq_length: int = Field(default=128, ge=8, le=512)
     optimisation: dict[str, Optimisation] = {}
     citation: str = ""
     notes: tuple[str, ...] = ()
@@ -124,6 +124,11 @@ class Task(_Frozen):
             raise ValueError(f"task '{self.name}': columns must name exactly {', '.join(fields)}")
         for code in self.languages:
             get_language(code, place=f"task '{self.name}'")
+        for name, given, known in (("skip", self.skip, self.columns), ("aliases", self.aliases.values(), self.labels)):
+            if strange := sorted(set(given) - set(known)):
+                raise ValueError(f"task '{self.name}': {name} has '{strange[0]}', which is none of {', '.join(known)}")
+        if self.open_labels and self.more:
+            raise ValueError(f"task '{self.name}': labels taken from the rows need one data set, `more` adds others")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"task '{self.name}': a label stands twice")
         if self.open_labels and (self.labels or (self.format, self.role) != ("tagging", "intermediate")):
