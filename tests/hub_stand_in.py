@@ -59,80 +59,84 @@ class Hub:
         return [path.partition("/resolve/")[2].partition("/")[2] for path in self.asked if "/resolve/" in path]
 
 
+class Handler(BaseHTTPRequestHandler):
+    """Answers as the hub does, with the faults that the test planted; `handler` gives it its hub."""
+
+    protocol_version = "HTTP/1.1"
+    hub: Hub
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        address = urlsplit(self.path)
+        path = unquote(address.path)
+        if self.hub.over.is_set():  # a connection that was kept open
+            self.close_connection = True
+            return None
+        self.hub.asked.append(path)
+        if self.headers.get("Authorization"):
+            self.hub.credited.append(path)
+        fault = self.hub.fault(path) if self.command == "GET" or "/resolve/" not in path else None
+        if isinstance(fault, int):
+            return self._send(fault, b"{}", {})
+        if fault == "silent":
+            self.hub.over.wait(5)
+            self.close_connection = True
+            return None
+        if fault == "redirect" and not path.startswith("/signed/"):
+            elsewhere = self.hub.url.replace("127.0.0.1", "localhost")
+            return self._send(HTTPStatus.FOUND, b"", {"Location": f"{elsewhere}/signed{address.path}?{SECRET}"})
+        if path.startswith("/api/"):
+            return self._info(path.removeprefix("/api/"), "blobs" in parse_qs(address.query))
+        return self._file(path.removeprefix("/signed").removeprefix("/"), fault)
+
+    def _info(self, path: str, blobs: bool) -> None:
+        repository, _, revision = path.partition("/revision/")
+        commit = self.hub.commit(repository, revision or "main")
+        if commit is None:
+            return self._send(HTTPStatus.NOT_FOUND, b"{}", {"X-Error-Code": "RepoNotFound"})
+        files = self.hub.repositories[repository][commit]
+        siblings = [{"rfilename": name} | (_stated(name, files[name]) if blobs else {}) for name in files]
+        info = {"id": repository.partition("/")[2], "sha": commit, "siblings": siblings}
+        return self._send(HTTPStatus.OK, json.dumps(info).encode(), {"Content-Type": "application/json"})
+
+    def _file(self, path: str, fault: str | None) -> None:
+        repository, _, rest = path.partition("/resolve/")
+        repository = repository if repository.startswith("datasets/") else f"models/{repository}"
+        revision, _, name = rest.partition("/")
+        commit = self.hub.commit(repository, revision)
+        content = self.hub.repositories[repository][commit].get(name) if commit else None
+        if content is None:
+            return self._send(HTTPStatus.NOT_FOUND, b"", {"X-Error-Code": "EntryNotFound"})
+        headers = {"ETag": f'"{sha256(content).hexdigest()}"', "X-Repo-Commit": str(commit)}
+        content = {"wrong": content[:-1] + b"\0", "long": content + b"more"}.get(fault or "", content)
+        start, status = 0, HTTPStatus.OK
+        if (wanted := self.headers.get("Range")) and fault != "whole":
+            self.hub.ranges.append((name, wanted))
+            start = int(wanted.removeprefix("bytes=").partition("-")[0]) - (fault == "shifted")
+            status = HTTPStatus.PARTIAL_CONTENT
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        return self._send(status, content[start:], headers, truncated=fault == "truncated")
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str], *, truncated: bool = False) -> None:
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body[: len(body) // 2] if truncated else body)
+        self.close_connection = self.close_connection or truncated
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
 def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_HEAD(self) -> None:
-            self._answer()
-
-        def do_GET(self) -> None:
-            self._answer()
-
-        def _answer(self) -> None:
-            address = urlsplit(self.path)
-            path = unquote(address.path)
-            if hub.over.is_set():  # a connection that was kept open
-                self.close_connection = True
-                return None
-            hub.asked.append(path)
-            if self.headers.get("Authorization"):
-                hub.credited.append(path)
-            fault = hub.fault(path) if self.command == "GET" or "/resolve/" not in path else None
-            if isinstance(fault, int):
-                return self._send(fault, b"{}", {})
-            if fault == "silent":
-                hub.over.wait(5)
-                self.close_connection = True
-                return None
-            if fault == "redirect" and not path.startswith("/signed/"):
-                elsewhere = hub.url.replace("127.0.0.1", "localhost")
-                return self._send(HTTPStatus.FOUND, b"", {"Location": f"{elsewhere}/signed{address.path}?{SECRET}"})
-            if path.startswith("/api/"):
-                return self._info(path.removeprefix("/api/"), "blobs" in parse_qs(address.query))
-            return self._file(path.removeprefix("/signed").removeprefix("/"), fault)
-
-        def _info(self, path: str, blobs: bool) -> None:
-            repository, _, revision = path.partition("/revision/")
-            commit = hub.commit(repository, revision or "main")
-            if commit is None:
-                return self._send(HTTPStatus.NOT_FOUND, b"{}", {"X-Error-Code": "RepoNotFound"})
-            files = hub.repositories[repository][commit]
-            siblings = [{"rfilename": name} | (_stated(name, files[name]) if blobs else {}) for name in files]
-            info = {"id": repository.partition("/")[2], "sha": commit, "siblings": siblings}
-            return self._send(HTTPStatus.OK, json.dumps(info).encode(), {"Content-Type": "application/json"})
-
-        def _file(self, path: str, fault: str | None) -> None:
-            repository, _, rest = path.partition("/resolve/")
-            repository = repository if repository.startswith("datasets/") else f"models/{repository}"
-            revision, _, name = rest.partition("/")
-            commit = hub.commit(repository, revision)
-            content = hub.repositories[repository][commit].get(name) if commit else None
-            if content is None:
-                return self._send(HTTPStatus.NOT_FOUND, b"", {"X-Error-Code": "EntryNotFound"})
-            headers = {"ETag": f'"{sha256(content).hexdigest()}"', "X-Repo-Commit": str(commit)}
-            content = {"wrong": content[:-1] + b"\0", "long": content + b"more"}.get(fault or "", content)
-            start, status = 0, HTTPStatus.OK
-            if (wanted := self.headers.get("Range")) and fault != "whole":
-                hub.ranges.append((name, wanted))
-                start = int(wanted.removeprefix("bytes=").partition("-")[0]) - (fault == "shifted")
-                status = HTTPStatus.PARTIAL_CONTENT
-                headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            return self._send(status, content[start:], headers, truncated=fault == "truncated")
-
-        def _send(self, status: int, body: bytes, headers: dict[str, str], *, truncated: bool = False) -> None:
-            self.send_response(status)
-            for name, value in (headers | {"Content-Length": str(len(body))}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body[: len(body) // 2] if truncated else body)
-            self.close_connection = self.close_connection or truncated
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    return Handler
+    return type("HandlerOfHub", (Handler,), {"hub": hub})
 
 
 def _stated(name: str, content: bytes) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def test_a_bad_choice_is_located(tmp_path: Path, change: dict[str, Any], named: 
 
 def test_one_part_is_given_as_it_is() -> None:
     rows = Rows("mnli", "en", "train", {"text_a": ["a"]}, "i", "p")
-    assert merge(get_task("mnli"), [rows], [0], limit=None) is rows
+    assert merge([rows], [0], limit=None) is rows
     assert isinstance(get_task("anli").more[0], Part)
     assert isinstance(get_task("anli").more[0].hub, HubSource)
     assert isinstance(get_task("anli"), Task)

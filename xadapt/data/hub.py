@@ -37,7 +37,7 @@ class HubSource:
             )
             start, stop = share.bounds(_rows(files) if task.more else 0)
             counts.append(stop - start)
-        return merge(task, loaded, counts, limit=limit)
+        return merge(loaded, counts, limit=limit)
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         return None

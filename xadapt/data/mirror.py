@@ -45,7 +45,7 @@ class MirrorSource:
                 read_parquet(task, lang, split, files, identity=identity, limit=limit, share=share, id_prefix=prefix)
             )
         counts = [self._count(task, part, lang, split) for part in task.parts] if len(loaded) > 1 else [0]
-        return merge(task, loaded, counts, limit=limit)
+        return merge(loaded, counts, limit=limit)
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from xadapt.data.rows import Rows
 from xadapt.errors import UserError
-from xadapt.tasks.spec import Part, Split, Task
+from xadapt.tasks.spec import Part, Split
 
 _NAME = re.compile(r"([^\[\]]+)(?:\[(?:(\d+)%)?:(?:(\d+)%)?\])?")
 
@@ -46,7 +46,7 @@ def shares(part: Part, split: Split) -> list[Share]:
     return [parse_share(name) for name in part.splits.get(split, ())]
 
 
-def merge(task: Task, parts: Sequence[Rows], counts: Sequence[int], *, limit: int | None) -> Rows:
+def merge(parts: Sequence[Rows], counts: Sequence[int], *, limit: int | None) -> Rows:
     """The rows of several data sets as one, each spread evenly over the whole, so that any prefix is a fair sample.
 
     counts are the parts' whole sizes, of which `parts` may hold the first rows only.

@@ -66,6 +66,42 @@ class Format(Protocol):
     def references(self, rows: Rows) -> Sequence[Any]: ...
 
 
+class OneLabelARow:
+    """What formats share whose logits [batch, labels] choose one of the labels for each row."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+
+    def units(self, labels: Tensor) -> int:
+        return labels.numel()
+
+    def decode(self, logits: Sequence[Tensor], features: Features, rows: Rows) -> list[int]:
+        """One label id a row."""
+        predicted: list[int] = torch.stack(list(logits)).argmax(dim=-1).tolist()
+        return predicted
+
+    def confidence(self, logits: Sequence[Tensor], features: Features, rows: Rows) -> list[float]:
+        """The probability of each row's predicted label."""
+        best: list[float] = torch.stack(list(logits)).softmax(dim=-1).amax(dim=-1).tolist()
+        return best
+
+    def references(self, rows: Rows) -> list[int]:
+        return list(rows.columns["label"])
+
+
+class WithoutTraining:
+    """What formats share that are scored straight from the encoder's sentence vectors."""
+
+    def head(self, hidden_size: int, task: Task, dropout: float) -> None:
+        return None
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        raise AssertionError("the format has no training")
+
+    def units(self, labels: Tensor) -> int:
+        raise AssertionError("the format has no training")
+
+
 def collate(features: Features, indices: Sequence[int], pad_token_id: int) -> dict[str, Tensor]:
     """Pad the chosen features to their longest: input_ids, attention_mask [sequences, tokens], labels if any."""
     n = features.sequences

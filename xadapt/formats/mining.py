@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xadapt.data import Rows
-from xadapt.formats.features import Features
+from xadapt.formats.features import Features, WithoutTraining
 from xadapt.tasks import Task
 
 NEIGHBOURS, CHUNK, KEYS = 4, 2048, 16384
@@ -24,7 +24,7 @@ class Mined:
     pairs: list[Pair]
 
 
-class MiningFormat:
+class MiningFormat(WithoutTraining):
     """Every sentence encoded alone; the rows of one language hold both sides of the splits `validation` and `test`.
 
     Candidates of test are kept from the threshold on that is best for F1 on validation (BUCC 2018, as XTREME's
@@ -38,15 +38,6 @@ class MiningFormat:
         texts = list(rows.columns["text"])
         encoding = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)
         return Features(encoding["input_ids"], None, range(len(rows)))
-
-    def head(self, hidden_size: int, task: Task, dropout: float) -> None:
-        return None
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        raise AssertionError("mining has no training")
-
-    def units(self, labels: Tensor) -> int:
-        raise AssertionError("mining has no training")
 
     def decode(self, logits: Sequence[Tensor], features: Features, rows: Rows) -> list[Pair]:
         """The pairs of ids of test whose margin reaches the threshold, best first."""

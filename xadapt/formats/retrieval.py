@@ -8,26 +8,17 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from xadapt.data import Rows
-from xadapt.formats.features import Features
+from xadapt.formats.features import Features, WithoutTraining
 from xadapt.tasks import Task
 
 
-class RetrievalFormat:
+class RetrievalFormat(WithoutTraining):
     """Encodes each sentence alone; feature i < n is row i's foreign sentence, feature n + i its English one."""
 
     def encode(self, rows: Rows, task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int) -> Features:
         texts = [*rows.columns["source"], *rows.columns["target"]]
         encoding = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)
         return Features(encoding["input_ids"], None, [*range(len(rows)), *range(len(rows))])
-
-    def head(self, hidden_size: int, task: Task, dropout: float) -> None:
-        return None
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        raise AssertionError("retrieval has no training")
-
-    def units(self, labels: Tensor) -> int:
-        raise AssertionError("retrieval has no training")
 
     def decode(self, logits: Sequence[Tensor], features: Features, rows: Rows) -> list[int]:
         """For each English sentence the index of its nearest foreign one, from normalised sentence vectors."""
