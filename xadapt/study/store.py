@@ -7,17 +7,16 @@ import platform
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from xadapt import __version__
+from xadapt.durable import locked, sync, write_durably
 from xadapt.errors import UserError
 from xadapt.study.plan import Stage
 
@@ -78,7 +77,7 @@ class Store:
         """
         folder = self.folder(stage)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_suffix(".lock"), waiting):
+        with locked(folder.with_suffix(".lock"), waiting):
             if result := self.find(stage):
                 return result
             partial = folder.with_suffix(".partial")
@@ -108,12 +107,12 @@ class Store:
             "files": {name: _checksum(partial / name) for name in _files(partial)},
         }
         sealed = _sealed(manifest)
-        _write_durably(partial / MANIFEST, json.dumps(sealed, indent=1, ensure_ascii=False, sort_keys=True))
+        write_durably(partial / MANIFEST, json.dumps(sealed, indent=1, ensure_ascii=False, sort_keys=True))
         for inside in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
-            _sync(inside)
+            sync(inside)
         shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest is no result
         os.rename(partial, folder)
-        _sync(folder.parent)
+        sync(folder.parent)
         return Result(folder, sealed, cached=False)
 
     def verified(self, stage: Stage) -> Result:
@@ -129,7 +128,7 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f".{name}.{os.getpid()}"
         try:
-            _write_durably(partial, json.dumps(study, indent=1, ensure_ascii=False))
+            write_durably(partial, json.dumps(study, indent=1, ensure_ascii=False))
             os.replace(partial, folder / f"{name}.json")
         finally:
             partial.unlink(missing_ok=True)
@@ -171,20 +170,6 @@ def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-@contextmanager
-def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except TimeoutError:
-        waiting()
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _provenance(stage: Stage, started: datetime, seconds: float) -> dict[str, Any]:
     return {
         "xadapt": __version__,
@@ -207,18 +192,3 @@ def _checksum(path: Path) -> dict[str, Any]:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
     return {"sha256": digest, "bytes": path.stat().st_size}
-
-
-def _write_durably(path: Path, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
