@@ -308,6 +308,19 @@ def test_layers_count_from_the_embeddings(backbone: Backbone) -> None:
         vectors(backbone, features, 3)
 
 
+def test_a_sentence_that_stands_twice_is_encoded_once(backbone: Backbone) -> None:
+    once = encode(load("tatoeba", "de", 5), backbone)
+    twice = Features([*once.input_ids, *reversed(once.input_ids)], None, range(20))
+    encoder, seen, done = backbone.encoder(), [], []
+    encoder.register_forward_pre_hook(lambda _, args, given: seen.append(len(given["input_ids"])), with_kwargs=True)
+    found = sentence_vectors(
+        encoder, twice, layer=1, pad_token_id=PAD, token_budget=64, device=CPU, progress=done.append
+    )
+    assert (sum(seen), sum(done)) == (10, 20)
+    torch.testing.assert_close(found, [*(alone := vectors(backbone, once, 1)), *reversed(alone)], rtol=0, atol=1e-5)
+    assert len(encoder.encoder.layer) == 2
+
+
 def test_an_adapter_changes_the_vectors(backbone: Backbone) -> None:
     features = encode(load("tatoeba", "de", 5), backbone)
     torch.manual_seed(0)

@@ -1,6 +1,8 @@
 """Sentence vectors for retrieval: a hidden state, averaged over tokens, normalised."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,18 +19,39 @@ def sentence_vectors(
 ) -> list[Tensor]:  # fmt: skip
     """One unit vector [hidden] a feature: the mean of hidden_states[layer] over all tokens, specials included.
 
-    layer counts the embeddings as 0. This is XTREME's pooling (google-research/xtreme, evaluate_retrieval.py).
+    layer counts the embeddings as 0; layers above it are not computed, and a sentence that stands several times is
+    encoded once. IndexError for a layer it lacks. This is XTREME's pooling (google-research/xtreme, evaluate_retrieval.py).
     """
     encoder.eval()
+    same: dict[tuple[int, ...], list[int]] = {}
+    for i, ids in enumerate(features.input_ids):
+        same.setdefault(tuple(ids), []).append(i)
     found: list[Tensor] = [torch.empty(0)] * len(features)
-    with torch.inference_mode():
-        for indices in micro_batches(range(len(features)), features.lengths, token_budget=token_budget):
-            batch = {name: tensor.to(device) for name, tensor in collate(features, indices, pad_token_id).items()}
-            states = encoder(**batch, output_hidden_states=True).hidden_states[layer].float()
+    with torch.inference_mode(), _up_to(encoder, layer):
+        for firsts in micro_batches([at[0] for at in same.values()], features.lengths, token_budget=token_budget):
+            batch = {name: tensor.to(device) for name, tensor in collate(features, firsts, pad_token_id).items()}
+            states = encoder(**batch).last_hidden_state.float()
             mask = batch["attention_mask"].unsqueeze(-1)
             mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
-            for i, vector in zip(indices, torch.nn.functional.normalize(mean, dim=-1).cpu(), strict=True):
-                found[i] = vector
+            vectors = torch.nn.functional.normalize(mean, dim=-1).cpu()
+            places = [same[tuple(features.input_ids[first])] for first in firsts]
+            for vector, at in zip(vectors, places, strict=True):
+                for i in at:
+                    found[i] = vector
             if progress:
-                progress(len(indices))
+                progress(sum(map(len, places)))
     return found
+
+
+@contextmanager
+def _up_to(encoder: PreTrainedModel, layer: int) -> Iterator[None]:
+    """Inside, the encoder ends behind its first `layer` layers: XLM-R has nothing behind the last."""
+    stack: Any = encoder.encoder
+    whole = stack.layer
+    if layer > len(whole):
+        raise IndexError(f"layer {layer} of {len(whole)}")
+    stack.layer = whole[:layer]
+    try:
+        yield
+    finally:
+        stack.layer = whole

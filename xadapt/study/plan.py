@@ -94,17 +94,17 @@ class Plan:
 def make_plan(recipe: Recipe, *, evaluate: bool = True) -> Plan:
     """Unfold a recipe; equal stages of different cells become one.
 
-    Without targets the plan is the intermediate trainings alone; without `evaluate` it stops at the models and
-    has no cells. Raises UserError if data or backbone cannot
-    be identified.
+    Intermediate tasks that no composition takes up, as without targets, are trained by themselves; without `evaluate`
+    the plan stops at the models and has no cells. Raises UserError if data or backbone cannot be identified.
     """
     if not recipe.targets and not recipe.intermediate:
         raise UserError(f"recipe '{recipe.name}' names neither `targets` nor `intermediate` tasks")
     planner = _Planner(recipe)
     cells: list[Cell] = []
     trained: list[Stage] = []
+    taken_up = recipe.targets and any(set(section.compositions) - {"none"} for _, section in recipe.regimes.items())
     for regime, section in recipe.regimes.items():
-        trained += [planner.train_intermediate(name, regime) for name in recipe.intermediate if not recipe.targets]
+        trained += [planner.train_intermediate(name, regime) for name in recipe.intermediate if not taken_up]
         for target in recipe.targets:
             for composition in section.compositions:
                 for intermediate in ("",) if composition == "none" else recipe.intermediate:
