@@ -188,8 +188,11 @@ def test_names_that_could_leave_the_store_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_recipe_plans(path: Path) -> None:
-    made = make_plan(load_recipe(path, options={"data": "embedded", "backbone": "embedded"}))
-    assert made.cells
+    options = {"data": "embedded", "backbone": "embedded"}
+    whole = load_recipe(path, options=options)
+    own = [name for name in whole.targets if get_task(name).own]  # the suite has the catalogue's tasks only
+    targets = [name for name in whole.targets if name not in own]
+    assert make_plan(load_recipe(path, options={**options, "targets": targets})).cells
     assert load_recipe(path.name) == load_recipe(path)
 
 
