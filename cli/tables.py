@@ -29,7 +29,7 @@ def render_scorecard(scorecard: Scorecard, console: Console) -> None:
     for setting in scorecard.settings():
         _line(console, f"setting: {visible(setting)}", style="bold")
         overall = scorecard.overall(setting)
-        render_grid(_grid(overall.lines, overall), "overall: main metrics, points, means over languages", console)
+        render_grid(_grid(overall.lines, overall), "overall: task scores, points, means over languages", console)
         _captions(overall, console)
         for task in scorecard.tasks(setting):
             families = scorecard.families(setting, task)
@@ -78,8 +78,8 @@ def _texts(line: Line, *, gains: bool) -> list[str]:
 
 
 def _text(cell: Cell, *, gains: bool) -> str:
-    shown = gains and cell.gain and "†" not in cell.marks  # a repeated score gains nothing by construction
-    return f"{cell.text} ({cell.gain.number})" if shown and cell.gain else cell.text
+    gain = cell.shown_gain if gains else None
+    return f"{cell.text} ({gain.number})" if gain else cell.text
 
 
 def _rich(grid: Grid) -> RichTable:

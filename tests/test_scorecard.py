@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
 import pytest
 
@@ -208,6 +209,67 @@ def test_repeated_and_collapsed_scores_are_marked_in_every_mean() -> None:
     assert text(table, "gain", "full · continue · mnli") == "0.0†‡"
     assert any("mnli is xnli's own training data" in note.text for note in table.footnotes)
     assert text(card.languages("made up", "xnli"), "de", "full · none") == "60.0"
+
+
+def test_rows_that_stand_for_a_test_split_are_marked_in_every_mean() -> None:
+    scores = [made_up("de", 60, stand_in="validation"), made_up("sw", 40), made_up("de", 70, task="udpos")]
+    card = Scorecard(scores)
+    table = card.overall("made up")
+    assert [text(table, name, "full · none") for name in ("xnli", "udpos", "mean")] == ["50.0‖", "70.0", "60.0‖"]
+    assert [note.text for note in table.footnotes] == [
+        "xnli: validation rows stand for a test split that the data lacks"
+    ]
+    assert text(card.languages("made up", "xnli"), "sw", "full · none") == "40.0"
+
+
+def answers(
+    language: str, f1: float, exact: float | None, row: tuple[str, str, str] = NONE, **fields: Any
+) -> list[Score]:
+    """Both scores of a question answering task, or the first alone."""
+    found = [made_up(language, f1, row, metric="f1", **{"task": "xquad"} | fields)]
+    if exact is not None:
+        found.append(made_up(language, exact, row, metric="exact_match", main=False, **{"task": "xquad"} | fields))
+    return found
+
+
+def test_question_answering_is_scored_by_the_mean_of_exact_match_and_f1() -> None:
+    scores = answers("en", 80, 60) + answers("de", 60, 50) + [made_up("en", 90)]
+    card = Scorecard(scores)
+    table = card.overall("made up")
+    assert [column.detail for column in table.columns[:2]] == ["accuracy", "(exact match + F1) / 2"]
+    assert value(table, "xquad", "full · none") == pytest.approx(62.5)  # (70 + 55) / 2
+    assert value(table, "mean", "full · none") == pytest.approx(76.25)
+    families = card.families("made up", "xquad")
+    assert [value(families, "mean", "full · none", metric) for metric in ("f1", "exact_match")] == [70, 55]
+
+
+def test_mlqas_metrics_make_its_score_too() -> None:
+    scores = [made_up("de", 70, task="mlqa", metric="mlqa_f1")]
+    scores.append(made_up("de", 52, task="mlqa", metric="mlqa_exact_match", main=False))
+    table = Scorecard(scores).overall("made up")
+    assert (table.columns[0].detail, text(table, "mlqa", "full · none")) == ("(exact match + F1) / 2", "61.0")
+
+
+def test_a_users_questions_are_scored_by_what_their_spec_measures() -> None:
+    table = Scorecard([*answers("de", 70, 50, task="own"), *answers("de", 70, None, task="other")]).overall("made up")
+    assert [text(table, name, "full · none") for name in ("own", "other")] == ["60.0", "70.0"]
+
+
+def test_deviation_and_gain_of_question_answering_are_those_of_the_score() -> None:
+    scores = answers("de", 60, 50, seed=1) + answers("de", 70, 40, seed=2)  # 55 and 55, though neither metric stays
+    scores += answers("de", 64, 50, CONTINUE, seed=1) + answers("de", 72, 42, CONTINUE, seed=2)
+    found = cell(Scorecard(scores).overall("made up"), "xquad", "full · continue · mnli")
+    none = cell(Scorecard(scores).overall("made up"), "xquad", "full · none")
+    assert none is not None
+    assert (none.by_seed, none.text) == ({1: 55, 2: 55}, "55.0 ±0.0")
+    assert found is not None
+    assert found.gain is not None
+    assert (found.by_seed, found.gain.by_seed, found.gain.text) == ({1: 57, 2: 57}, {1: 2, 2: 2}, "+2.0 ±0.0")
+
+
+def test_a_language_with_one_of_the_two_metrics_is_no_part_of_the_score() -> None:
+    table = Scorecard(answers("de", 60, 50) + answers("sw", 90, None)).overall("made up")
+    assert text(table, "xquad", "full · none") == "55.0 [1/2]"
 
 
 def test_colliding_stages_split_the_row_and_are_never_averaged() -> None:

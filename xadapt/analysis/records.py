@@ -10,7 +10,8 @@ class Score(BaseModel):
     all comparable cells share (backbone, data, caps on rows): tables never mix settings. signature names
     everything that made the number. stage is the key of the evaluation in the store. collapsed marks a model
     that predicted one class only. repeats marks a cell whose intermediate task is the target's own training
-    data: nothing new was trained and the number is that of composition none.
+    data: nothing new was trained and the number is that of composition none. stand_in names the split whose rows
+    stand for a test split that the data lacks, mostly nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,3 +35,4 @@ class Score(BaseModel):
     stage: str
     collapsed: bool = False
     repeats: bool = False
+    stand_in: str = ""

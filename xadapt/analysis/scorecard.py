@@ -5,19 +5,19 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import fmean
 
+from xadapt.analysis.cells import Grid, combined, gain_cell, mean_cell, mean_of_cells
 from xadapt.analysis.export import write_csv, write_parquet
 from xadapt.analysis.records import Score
-from xadapt.analysis.table import COLLAPSED, UNEVEN, UNPAIRED, Cell, Column, Line, Note, Row, Table
+from xadapt.analysis.table import Cell, Column, Line, Row, Table
+from xadapt.analysis.xtreme_means import TaskMean, xtreme_means
 from xadapt.errors import UserError, unknown
 from xadapt.languages import LANGUAGES, english_first
 from xadapt.tasks import TASKS, target_names
+from xadapt.tasks.scoring import score_metrics, score_name
 
 REGIMES = ("full", "adapter", "lora")
 COMPOSITIONS = ("none", "continue", "stack", "fusion", "average", "multitask")
-
-Grid = dict[str, dict[int, Score]]  # language -> seed -> score, of one row, task and metric
 
 
 class Scorecard:
@@ -64,21 +64,24 @@ class Scorecard:
         return english_first(list({code for grid in grids for code in grid}))
 
     def overall(self, setting: str) -> Table:
-        """Rows by targets: plain means over languages of the main metrics, their mean and its gain over none.
+        """Rows by targets: plain means over languages of the tasks' scores, XTREME's means of them, mean and gain.
 
-        English counts where a task has it. The mean is over the tasks every row has (split rows aside); its
-        column's detail names them.
+        English counts where a task has it. A group's mean, and XTREME's overall one, has a column if a row has all
+        of its tasks, and is marked if one of them has fewer languages than XTREME's. The mean is over the tasks
+        every row has (split rows aside), its column's detail names them; its gain is over none.
         """
         rows, tasks = self.rows(setting), self.tasks(setting)
         codes = {task: self.codes(setting, task) for task in tasks}
-        mains = {task: self._main.get(task, "") for task in tasks}
-        cells = {row: {t: self._cell(setting, row, t, mains[t], codes[t]) for t in tasks} for row in rows}
+        metrics = {task: self._score_metrics(setting, task) for task in tasks}
+        cells = {row: {t: self._cell(setting, row, t, metrics[t], codes[t]) for t in tasks} for row in rows}
         whole = [row for row in rows if not row.split] or rows
         common = [task for task in tasks if all(cells[row][task] for row in whole)]
         over = f"over {', '.join(common)}" if common else "no task is present in every row"
-        columns = [Column(task, len(codes[task]), mains[task]) for task in tasks]
+        columns = [Column(task, len(codes[task]), score_name(metrics[task])) for task in tasks]
+        means = [mean for mean in xtreme_means(codes, metrics) if any(map(mean.cell, cells.values()))]
+        columns += [mean.column for mean in means]
         columns += [Column("mean", len(common), over), Column("gain", None, "over none of the same regime")]
-        lines = tuple(_overall_line(row, cells[row], common) for row in rows)
+        lines = tuple(_overall_line(row, cells[row], means, common) for row in rows)
         return Table(setting, "", tuple(columns), lines)
 
     def families(self, setting: str, task: str) -> Table:
@@ -135,17 +138,24 @@ class Scorecard:
         for metric in self.metrics(setting, task):
             for row in self.rows(setting):
                 if (setting, row, task, metric) in self._grids:
-                    cells = (self._cell(setting, row, task, metric, codes) for _, codes in groups)
+                    cells = (self._cell(setting, row, task, (metric,), codes) for _, codes in groups)
                     lines.append(Line(row, metric, tuple(cells)))
         return Table(setting, task, tuple(column for column, _ in groups), tuple(lines))
 
-    def _cell(self, setting: str, row: Row, task: str, metric: str, codes: Sequence[str]) -> Cell | None:
-        grid = self._grids.get((setting, row, task, metric), {})
-        cell = _mean(grid, codes)
-        none = self._grids.get((setting, Row(row.regime, "none", ""), task, metric), {})
+    def _score_metrics(self, setting: str, task: str) -> tuple[str, ...]:
+        return score_metrics(self._main.get(task, ""), self.metrics(setting, task))
+
+    def _grid(self, setting: str, row: Row, task: str, metrics: Sequence[str]) -> Grid:
+        return combined([self._grids.get((setting, row, task, metric), {}) for metric in metrics])
+
+    def _cell(self, setting: str, row: Row, task: str, metrics: Sequence[str], codes: Sequence[str]) -> Cell | None:
+        """The mean over the languages of the mean of the metrics, with its gain."""
+        grid = self._grid(setting, row, task, metrics)
+        cell = mean_cell(grid, codes)
         if cell is None or row.composition == "none":
             return cell
-        return replace(cell, gain=_difference(grid, none, codes))
+        none = self._grid(setting, Row(row.regime, "none", ""), task, metrics)
+        return replace(cell, gain=gain_cell(grid, none, codes))
 
 
 def _rank(order: Sequence[str], name: str) -> tuple[int, str]:
@@ -211,64 +221,7 @@ def _place(grid: Grid, score: Score) -> None:
         raise UserError(f"two values, {earlier.value} and {score.value}, for {cell}: keep one record")
 
 
-def _mean(grid: Grid, codes: Sequence[str]) -> Cell | None:
-    present = [grid[code] for code in codes if code in grid]
-    if not present:
-        return None
-    seeds = {seed for by_seed in present for seed in by_seed}
-    whole = [seed for seed in sorted(seeds) if all(seed in by_seed for by_seed in present)]
-    scores = [score for by_seed in present for score in by_seed.values()]
-    notes = {COLLAPSED for score in scores if score.collapsed} | {_repeated(s) for s in scores if s.repeats}
-    notes |= {UNEVEN} if len(whole) < len(seeds) else set()
-    value = fmean(fmean(score.value for score in by_seed.values()) for by_seed in present)
-    means = {seed: fmean(by_seed[seed].value for by_seed in present) for seed in whole}
-    return Cell(value, len(present), len(codes), len(seeds), means, tuple(sorted(notes)))
-
-
-def _repeated(score: Score) -> Note:
-    data = f"{score.intermediate} is {score.task}'s own training data"
-    return Note("†", f"{data}: nothing new to train, the score of none is repeated")
-
-
-def _difference(grid: Grid, none: Grid, codes: Sequence[str]) -> Cell | None:
-    """The gain on the languages, and seeds, both have: means over different ones are not subtracted."""
-    common = {seed for found in grid.values() for seed in found}
-    common &= {seed for found in none.values() for seed in found}
-    if common:
-        grid, none = _only(grid, common), _only(none, common)
-    shared = [code for code in codes if code in grid and code in none]
-    ours, theirs = _mean(grid, shared), _mean(none, shared)
-    if ours is None or theirs is None:
-        return None
-    paired = {s: ours.by_seed[s] - theirs.by_seed[s] for s in ours.by_seed if s in theirs.by_seed}
-    notes = tuple(sorted({*ours.notes, *theirs.notes, *(() if common else (UNPAIRED,))}))
-    seeds = min(ours.seeds, theirs.seeds)
-    return Cell(ours.value - theirs.value, len(shared), len(codes), seeds, paired, notes, signed=True)
-
-
-def _only(grid: Grid, seeds: set[int]) -> Grid:
-    kept = {code: {s: score for s, score in found.items() if s in seeds} for code, found in grid.items()}
-    return {code: found for code, found in kept.items() if found}
-
-
-def _mean_of(cells: Sequence[Cell | None]) -> Cell | None:
-    """The plain mean of cells, none of which may be missing; its counts are sums over them."""
-    present = [cell for cell in cells if cell]
-    if not present or len(present) < len(cells):
-        return None
-    seeds = [s for s in present[0].by_seed if all(s in cell.by_seed for cell in present)]
-    return Cell(
-        fmean(cell.value for cell in present),
-        sum(cell.languages for cell in present),
-        sum(cell.expected for cell in present),
-        min(cell.seeds for cell in present),
-        {seed: fmean(cell.by_seed[seed] for cell in present) for seed in seeds},
-        tuple(sorted({note for cell in present for note in cell.notes})),
-        signed=present[0].signed,
-    )
-
-
-def _overall_line(row: Row, cells: Mapping[str, Cell | None], common: Sequence[str]) -> Line:
+def _overall_line(row: Row, cells: Mapping[str, Cell | None], means: Iterable[TaskMean], common: Sequence[str]) -> Line:
     chosen = [cells[task] for task in common]
-    gain = _mean_of([cell.gain if cell else None for cell in chosen])
-    return Line(row, "", (*cells.values(), _mean_of(chosen), gain))
+    gain = mean_of_cells([cell.gain if cell else None for cell in chosen])
+    return Line(row, "", (*cells.values(), *(mean.cell(cells) for mean in means), mean_of_cells(chosen), gain))

@@ -72,6 +72,11 @@ class Cell:
         return "".join(sorted({note.mark for note in self.notes}))
 
     @property
+    def shown_gain(self) -> "Cell | None":
+        """The gain, unless the cell but repeats none, by construction without any."""
+        return None if self.gain and "†" in self.marks and not self.gain.value else self.gain
+
+    @property
     def coverage(self) -> str:
         """`[k/n]` if the mean is over fewer languages than expected, else nothing."""
         return f"[{self.languages}/{self.expected}]" if self.languages < self.expected else ""

@@ -26,6 +26,7 @@ from xadapt.metrics.agreement import Agreement
 from xadapt.metrics.chunks import chunk_agreement
 from xadapt.metrics.mining import pair_agreement
 from xadapt.metrics.tag_f1 import legacy_prefixed
+from xadapt.tasks.scoring import XTREME_GROUPS, score_metrics
 
 Values = Mapping[str, float]
 
@@ -54,10 +55,8 @@ class TaskScore:
     @property
     def score(self) -> float:
         """The task's one number: accuracy, F1, or the mean of exact match and F1, in points."""
-        averages = self.averages
-        if self.task.kind == "answers":
-            return (averages["exact_match"] + averages["f1"]) / 2
-        return averages[self.task.metrics[0]]
+        averages, metrics = self.averages, self.task.metrics
+        return fmean(averages[metric] for metric in score_metrics(metrics[0], metrics))
 
     @property
     def unanswered(self) -> int:
@@ -79,10 +78,7 @@ class SubmissionScore:
     @property
     def groups(self) -> dict[str, float | None]:
         """Each group's mean over its tasks, in points; None where one of them is missing."""
-        members: dict[str, list[str]] = {}
-        for task in SUBMISSION_TASKS.values():
-            members.setdefault(task.group, []).append(task.name)
-        return {group: self._mean(names) for group, names in members.items()}
+        return {group: self._mean(names) for group, names in XTREME_GROUPS.items()}
 
     @property
     def overall(self) -> float | None:

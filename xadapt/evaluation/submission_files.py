@@ -15,7 +15,6 @@ from typing import Any, Literal
 from xadapt.errors import UserError, unknown
 from xadapt.tasks import get_task
 
-Group = Literal["classification", "structured prediction", "question answering", "retrieval"]
 Kind = Literal["labels", "tags", "pairs", "answers"]
 # From this many labels on, a file in which all are the same is taken for stripped; two may agree by chance.
 CONSTANT_FROM = 3
@@ -31,7 +30,6 @@ class SubmissionTask:
     """
 
     name: str
-    group: Group
     kind: Kind
     metrics: tuple[str, ...]
     languages: tuple[str, ...]
@@ -50,35 +48,35 @@ _ENTITY_TAGS = ("O", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-PER", "I-PER")
 
 
 def _task(
-    name: str, group: Group, kind: Kind, metrics: tuple[str, ...], languages: str, *,
+    name: str, kind: Kind, metrics: tuple[str, ...], languages: str, *,
     valid: tuple[str, ...] = (), placeholder: str = "",
 ) -> SubmissionTask:  # fmt: skip
-    return SubmissionTask(name, group, kind, metrics, tuple(languages.split()), valid, placeholder)
+    return SubmissionTask(name, kind, metrics, tuple(languages.split()), valid, placeholder)
 
 
 _ALL = (
     _task(
-        "xnli", "classification", "labels", ("accuracy",), "ar bg de el en es fr hi ru sw th tr ur vi zh",
+        "xnli", "labels", ("accuracy",), "ar bg de el en es fr hi ru sw th tr ur vi zh",
         valid=get_task("xnli").labels, placeholder="neutral",
     ),
-    _task("pawsx", "classification", "labels", ("accuracy",), "de en es fr ja ko zh", valid=("0", "1"), placeholder="0"),
+    _task("pawsx", "labels", ("accuracy",), "de en es fr ja ko zh", valid=("0", "1"), placeholder="0"),
     _task(
-        "udpos", "structured prediction", "tags", _F1,
+        "udpos", "tags", _F1,
         "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh",
         valid=get_task("udpos").labels, placeholder="X",
     ),
     _task(
-        "panx", "structured prediction", "tags", _F1,
+        "panx", "tags", _F1,
         "af ar bg bn de el en es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr ms my nl pt ru sw ta te th tl "
         "tr ur vi yo zh",
         valid=_ENTITY_TAGS, placeholder="O",
     ),
-    _task("xquad", "question answering", "answers", _QA, "ar de el en es hi ru th tr vi zh"),
-    _task("mlqa", "question answering", "answers", _QA, "ar de en es hi vi zh"),
-    _task("tydiqa", "question answering", "answers", _QA, "ar bn en fi id ko ru sw te"),
-    _task("bucc2018", "retrieval", "pairs", _F1, "de fr ru zh"),
+    _task("xquad", "answers", _QA, "ar de el en es hi ru th tr vi zh"),
+    _task("mlqa", "answers", _QA, "ar de en es hi vi zh"),
+    _task("tydiqa", "answers", _QA, "ar bn en fi id ko ru sw te"),
+    _task("bucc2018", "pairs", _F1, "de fr ru zh"),
     _task(
-        "tatoeba", "retrieval", "labels", ("accuracy",),
+        "tatoeba", "labels", ("accuracy",),
         "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw ta te th tl tr ur vi zh",
     ),
 )  # fmt: skip
