@@ -1,6 +1,8 @@
-"""XTREME's F1 of part-of-speech tags: seqeval over runs of equal tags, as seqeval 0.0.12 counted them."""
+"""XTREME's F1 of part-of-speech tags: chunks that are runs of equal tags, as seqeval 0.0.12 counted them."""
 
 from collections.abc import Sequence
+
+from xadapt.metrics.chunks import chunk_agreement
 
 
 def legacy_tag_f1(
@@ -10,12 +12,10 @@ def legacy_tag_f1(
     """Micro F1 over chunks, a chunk being a run of equal tags, in points.
 
     XTREME gives raw tags to seqeval. Version 0.0.12 keeps whole tag names; from 1.0 the first letter is taken
-    for a chunk prefix, and CCONJ and SCONJ fall together. Adding the prefix that 0.0.12 assumed makes the
-    current version count as the old one.
+    for a chunk prefix, and CCONJ and SCONJ fall together. The prefix that 0.0.12 assumed makes any counting of
+    chunks count as the old one.
     """
-    from seqeval.metrics import f1_score
-
-    return 100 * float(f1_score(_chunks(references, labels), _chunks(predictions, labels)))
+    return chunk_agreement(_chunks(predictions, labels), _chunks(references, labels)).f1
 
 
 def legacy_prefixed(tag: str) -> str:
