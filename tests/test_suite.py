@@ -5,10 +5,9 @@ changed them), by `python tests/test_suite.py` in the repository's root.
 """
 
 import json
-import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -164,15 +163,6 @@ def test_inference_is_parallel_and_balanced(split: str) -> None:
         assert len({(row["premise"], row["hypothesis"]) for row in rows}) == len(rows)
 
 
-def test_tagging_aligns_and_tags_are_universal() -> None:
-    for lang in languages():
-        rows = suite_rows("udpos", lang, "test")
-        assert all(len(row["tokens"]) == len(row["pos_tags"]) for row in rows)
-        used = {tag for row in rows for tag in row["pos_tags"]}
-        ends = {"PUNCT"} if load_language(lang).templates["end"] != "~" else set()  # Thai writes no full stop
-        assert {"NOUN", "VERB", "ADJ", "NUM", "PROPN", "CCONJ"} | ends <= used <= UPOS - {"X"}
-
-
 def test_translations_are_distinct_and_aligned() -> None:
     english = None
     for lang in task_languages("tatoeba", "validation"):
@@ -240,51 +230,8 @@ def test_premise_and_hypothesis_are_about_the_same_thing() -> None:
             assert any({triple.premise.object, hypothesis.object} <= family for family in families)
 
 
-Rows = list[dict[str, str]]
-Features = Callable[[dict[str, str]], list[str]]
-
-
 def words(text: str) -> list[str]:
     return text.lower().rstrip(".").replace(",", "").split()
-
-
-def naive_bayes_accuracy(train: Rows, test: Rows, features: Features) -> float:
-    """Accuracy of multinomial naive Bayes with add-one smoothing over the given features."""
-    counts = {label: Counter[str]() for label in LABELS}
-    for row in train:
-        counts[row["label"]].update(features(row))
-    vocabulary = set().union(*counts.values())
-    totals = {label: counts[label].total() + len(vocabulary) for label in LABELS}
-
-    def score(label: str, row: dict[str, str]) -> float:
-        return sum(math.log((counts[label][f] + 1) / totals[label]) for f in features(row))
-
-    return sum(max(LABELS, key=lambda label: score(label, row)) == row["label"] for row in test) / len(test)
-
-
-@pytest.mark.parametrize(
-    "features",
-    [
-        pytest.param(lambda r: words(r["hypothesis"]), id="hypothesis"),
-        pytest.param(lambda r: words(r["premise"]), id="premise"),
-        pytest.param(lambda r: words(r["premise"]) + words(r["hypothesis"]), id="bag"),
-        pytest.param(
-            lambda r: ["p:" + w for w in words(r["premise"])] + ["h:" + w for w in words(r["hypothesis"])],
-            id="marked-bag",
-        ),
-        pytest.param(
-            lambda r: [f"{i}:{w}" for i, w in enumerate(words(r["hypothesis"]))],
-            id="positions",
-        ),
-        pytest.param(
-            lambda r: [str(len(words(r["hypothesis"]))), f"p{len(words(r['premise']))}"],
-            id="lengths",
-        ),
-    ],
-)
-def test_surface_cues_stay_near_chance(features: Features) -> None:
-    train, test = suite_rows("mnli", "en", "train", 6000), suite_rows("mnli", "en", "validation", 900)
-    assert abs(naive_bayes_accuracy(train, test, features) - 1 / 3) < 0.05
 
 
 def test_labels_share_their_surface_operations() -> None:

@@ -16,7 +16,7 @@ _ADJUNCT = r"(S\NP)\(S\NP)"
 _VERB = r"(S[dcl]\NP)/NP"
 _BARE_VERB = r"(S[b]\NP)/NP"
 _DOES = {"telling": r"(S[dcl]\NP)/(S[b]\NP)", "asking": r"(S[q]/(S[b]\NP))/NP"}
-_WORDS = {"the": "NP/N", "not": _ADJUNCT, "and": "conj", "who": r"S[wq]/(S[dcl]\NP)", "what": "S[wq]/(S[q]/NP)"}
+_WORDS = {"the": "NP[nb]/N", "not": _ADJUNCT, "and": "conj", "who": r"S[wq]/(S[dcl]\NP)", "what": "S[wq]/(S[q]/NP)"}
 _WORDS |= dict.fromkeys(("where", "when"), "S[wq]/S[q]") | {"?": ".", ".": ".", ",": ","}
 _ASKED = tuple(kind for kind in QUESTIONS if kind != "how_many")
 
@@ -38,7 +38,9 @@ def ccg(lang: str, split: str) -> Iterator[Row]:
         else:
             tokens, slots = language.marked(scene, fronted=fronted)
             if scene.place and scene.agent not in concepts().names and rng.random() < 0.5:
-                tokens, slots = _attached(tokens, slots)
+                # "to the market" is no noun's adjunct
+                directed = "place" in language.entry("verb", scene.verb)
+                tokens, slots = (tokens, slots) if directed else _attached(tokens, slots)
         yield {"tokens": [form for form, _ in tokens], "tags": categories(tokens, slots)}
 
 

@@ -2,7 +2,8 @@
 
 hellaswag and cosmos_qa offer what the four scenes of a square tell, each scene being the right one as
 often as any other. commonsense_qa asks what a word of the question implies: which thing is of the class it
-names, or which class is that of the thing it names.
+names, or which class is that of the thing it names. Fruits and vegetables are never offered together, as a
+tomato may pass for either.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .passages import ASKED, answer_text
 from .scenes import Row, Scene, concepts, draw_scene, generator
 
 _LETTERS = ("A", "B", "C", "D", "E")
+_ALIKE = ("fruit", "vegetable")
 
 
 def hellaswag(lang: str, split: str) -> Iterator[Row]:
@@ -55,26 +57,35 @@ def cosmos_qa(lang: str, split: str) -> Iterator[Row]:
 
 
 def commonsense_qa(lang: str, split: str) -> Iterator[Row]:
-    """Rows with question, choices (label, text) and answerKey; a class is right as often as any other."""
+    """Rows with question, choices (label, text) and answerKey; a class on offer is right as often as any other."""
     language = load_language(lang)
     rng = generator("suite", "commonsense_qa", split)
     for right in _positions(rng, len(_LETTERS)):
-        scene, member = draw_scene(rng, split), rng.random() < 0.5
-        own = _class_of().get(scene.object, scene.object)
+        scene, own, other = _classes(rng, split)
+        member = rng.random() < 0.5
         scene = replace(scene, object=own if member else rng.choice(concepts().classes[own]))
-        other = rng.sample([name for name in concepts().classes if name != own], len(_LETTERS) - 1)
         names = [*other[:right], own, *other[right:]]
         if member:
-            asks = "Which of these can be meant?"
+            asks = "Which of these might they be?"
             texts = [_word(language, "object", rng.choice(concepts().classes[name])) for name in names]
         else:
-            asks = "What kind of things is this about?"
+            asks = "What kind of things are they?"
             texts = [_word(language, "object_class", name) for name in names]
         yield {
             "question": f"{language.text(language.tokens(scene, fronted=rng.random() < 0.3))} {asks}",
             "choices": {"label": list(_LETTERS), "text": texts},
             "answerKey": _LETTERS[right],
         }
+
+
+def _classes(rng: random.Random, split: str) -> tuple[Scene, str, list[str]]:
+    """A scene, the class of its object and the other classes on offer; of those alike, one class stands for both."""
+    while True:
+        scene, alike = draw_scene(rng, split), rng.choice(_ALIKE)
+        own = _class_of().get(scene.object, scene.object)
+        names = [name for name in concepts().classes if name == alike or name not in _ALIKE]
+        if own in names:
+            return scene, own, rng.sample([name for name in names if name != own], len(_LETTERS) - 1)
 
 
 def _positions(rng: random.Random, count: int) -> Iterator[int]:

@@ -32,6 +32,7 @@ QUESTIONS = {
 SLOT_SECTIONS = {"agent": ("role", "name"), "object": ("object", "object_class")}
 _REFERENCE = re.compile(r"\{(\w+)(?::([^|}]*))?(?:\|([^}]*))?\}")
 _FEATURE = re.compile(r"<(\w+)\.(\w+)>")
+_CITY = re.compile(r"\{city(?::(\w+))?\}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,7 @@ class Language:
     capitals: Mapping[str, str]
     elision_before: frozenset[str]
     elided: Mapping[str, str]
+    answer_without: tuple[str, ...]
 
     def tokens(self, scene: Scene, *, fronted: bool = False) -> list[Token]:
         """One sentence about the scene; `fronted` opens it with the time, where the scene has one."""
@@ -100,10 +102,14 @@ class Language:
         return "".join(pieces), starts
 
     def organisation(self, kind: str, city: str) -> list[Token]:
-        """The name of an organisation of a kind, made from a city's."""
-        before, _, after = self.entry("organisation", kind)["form"].partition("{city}")
+        """The name of an organisation of a kind, made from a city's: `{city}`, or `{city:of}` for its column `of`."""
+        before, key, after = _CITY.split(self.entry("organisation", kind)["form"])
         parts = (_parse_tokens(part, "PROPN", self.code) for part in (before, after))
-        return [*next(parts), *self.form("city", city, "form"), *next(parts)]
+        return [*next(parts), *self.form("city", city, key or "form"), *next(parts)]
+
+    def bare(self, form: str) -> str:
+        """The form without the particle that an answer leaves out (`answer_without`), if it ends in one."""
+        return next((form.removesuffix(p) for p in self.answer_without if form.endswith(p)), form)
 
     @property
     def gap(self) -> str:
@@ -272,6 +278,7 @@ def load_language(code: str) -> Language:
         capitals=spacing.get("capitals", {}),
         elision_before=frozenset(elision["before"]),
         elided=elision["words"],
+        answer_without=tuple(spacing.get("answer_without", "").split()),
     )
 
 

@@ -84,7 +84,7 @@ def told(language: Language, passage: Passage) -> tuple[str, list[tuple[int, int
         tokens, slots = language.marked(scene, fronted=fronted)
         sentence, starts = language.placed(tokens)
         first, last = span_of(passage.kind, slots)
-        end = starts[last] + len(tokens[last][0])
+        end = starts[last] + len(language.bare(tokens[last][0]))
         spans.append((len(text) + starts[first], len(text) + end))
         text += sentence
     return text, spans
