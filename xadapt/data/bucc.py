@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from xadapt.data.checks import At, check_distinct, checked_texts
 from xadapt.data.files import read_lines
-from xadapt.errors import UserError, unknown
+from xadapt.data.parquet import column_values, read_table
+from xadapt.errors import UserError, short, unknown
 
 
 @dataclass(frozen=True)
@@ -40,28 +42,39 @@ def mining_files(folder: Path, lang: str) -> list[Path]:
 
 
 def read_mining_files(files: list[Path]) -> Mining:
-    """Read what `mining_files` found: columns id, sentence on either side, source_id, target_id of the gold pairs."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """Read what `mining_files` found: columns id, sentence on either side, source_id, target_id of the gold pairs.
 
-    read = []
-    for file, columns in zip(files, (("id", "sentence"), ("id", "sentence"), ("source_id", "target_id")), strict=True):
-        try:
-            table = pq.read_table(file)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{file} is not a readable Parquet file ({error}); fetch it again") from error
-        if missing := set(columns) - set(table.column_names):
-            raise unknown("column", min(missing), table.column_names, place=f"{file}, which lacks it")
-        read.append(list(zip(*(table.column(name).to_pylist() for name in columns), strict=True)))
-    mining = Mining(*read)
-    sides = [{name for name, _ in side} for side in (mining.foreign, mining.english)]
-    for row, pair in enumerate(mining.gold or ()):
-        for name, side, file in zip(pair, sides, files, strict=False):
-            if name not in side:
+    Raises UserError with file, row and column for what is no text, an id or a pair that stands twice, and a gold pair
+    of unknown ids.
+    """
+    foreign, english = (_columns_of(file, ("id", "sentence")) for file in files[:2])
+    gold = _columns_of(files[2], ("source_id", "target_id"))
+    for file, side in zip(files, (foreign, english), strict=False):
+        check_distinct((name for name, _ in side), "id", _rows_of(file))
+    for column, at in (("source_id", 0), ("target_id", 1)):
+        known = {name for name, _ in (foreign, english)[at]}
+        for row, pair in enumerate(gold):
+            if pair[at] not in known:
                 raise UserError(
-                    f"{files[2]}, row {row}: {file} has no sentence of the id {name!r}; fetch the files again"
+                    f"{files[2]}, row {row}, column '{column}': {files[at]} has no sentence of the id {short(pair[at])}; "
+                    "fetch the files again"
                 )
-    return mining
+    check_distinct((" ".join(pair) for pair in gold), "source_id, target_id", _rows_of(files[2]))
+    return Mining(foreign, english, gold)
+
+
+def _columns_of(file: Path, columns: tuple[str, str]) -> list[tuple[str, str]]:
+    table, at = read_table(file), _rows_of(file)
+    if missing := set(columns) - set(table.column_names):
+        raise unknown("column", min(missing), table.column_names, place=f"{file}, which lacks it")
+    if not len(table):
+        raise UserError(f"{file} has no rows; fetch it again")
+    values = (checked_texts(column_values(table, column, at), column, at) for column in columns)
+    return list(zip(*values, strict=True))
+
+
+def _rows_of(file: Path) -> At:
+    return lambda row: f"{file}, row {row}"
 
 
 def mining_columns(mining: Mining) -> dict[str, list[str]]:
@@ -78,7 +91,7 @@ def _sentences(path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, (name, sentence) in enumerate(_rows(path, "an id, a tab and a sentence"), start=1):
         if name in found:
-            raise UserError(f"{path}, line {number}: the id '{name}' stands twice; remove one of the lines")
+            raise UserError(f"{path}, line {number}: the id {short(name)} stands twice; remove one of the lines")
         found[name] = sentence
     return found
 
@@ -88,9 +101,11 @@ def _pairs(path: Path, foreign: dict[str, str], english: dict[str, str]) -> list
     for number, pair in enumerate(_rows(path, "two ids with a tab between"), start=1):
         for name, side in zip(pair, (foreign, english), strict=True):
             if name not in side:
-                raise UserError(f"{path}, line {number}: no sentence has the id '{name}'; fetch the files again")
+                raise UserError(f"{path}, line {number}: no sentence has the id {short(name)}; fetch the files again")
         if pair in pairs:
-            raise UserError(f"{path}, line {number}: {pair[0]} with {pair[1]} stands twice; remove one of the lines")
+            raise UserError(
+                f"{path}, line {number}: {short(pair[0])} with {short(pair[1])} stands twice; remove one of the lines"
+            )
         pairs[pair] = None
     return list(pairs)
 
@@ -102,7 +117,7 @@ def _rows(path: Path, wanted: str) -> list[tuple[str, str]]:
     for number, line in enumerate(read_lines(path), start=1):
         first, tab, second = line.partition("\t")
         if not tab or "\t" in second:
-            raise UserError(f"{path}, line {number}: {line[:60]!r} is not {wanted}")
+            raise UserError(f"{path}, line {number}: {short(line)} is not {wanted}")
         if not first.strip() or not second.strip():
             raise UserError(f"{path}, line {number}: column {2 if first.strip() else 1} is empty; correct the line")
         rows.append((first.strip(), second.strip()))

@@ -85,17 +85,19 @@ def _derivations(files: Sequence[Path]) -> Iterator[tuple[list[str], list[str]]]
         for number, line in enumerate(lines, start=1):
             place = f"{path}, line {number}"
             if line.startswith("ID=") == bool(waiting):
-                wanted = f"the derivation of {waiting}" if waiting else "a line ID=..."
+                wanted = f"the derivation of {waiting[:60]}" if waiting else "a line ID=..."
                 raise UserError(f"{place}: {wanted} is wanted, not {line[:60]!r}; fetch the file again")
             if not waiting:
                 waiting = line.removeprefix("ID=").partition(" ")[0]
                 if first.setdefault(waiting, place) != place:
-                    raise UserError(f"{place}: sentence {waiting} stands in {first[waiting]} too; remove one")
+                    raise UserError(f"{place}: sentence {waiting[:60]} stands in {first[waiting]} too; remove one")
                 continue
             waiting = ""
             yield _leaves(line, place)
         if waiting:
-            raise UserError(f"{path}, line {len(lines)}: sentence {waiting} has no derivation; fetch the file again")
+            raise UserError(
+                f"{path}, line {len(lines)}: sentence {waiting[:60]} has no derivation; fetch the file again"
+            )
 
 
 def _leaves(line: str, place: str) -> tuple[list[str], list[str]]:

@@ -1,11 +1,14 @@
-"""Text files as others write them: their hash, their text and lines, and where something stands in them."""
+"""Text files as others write them: their hash, their text, lines and JSON, and where in them something is wrong."""
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from xadapt.errors import UserError
+from xadapt.errors import UserError, short
 
 # files of which the hashes stand in full; a corpus of thousands has the hash of them instead
 _IN_FULL = 64
@@ -23,7 +26,7 @@ def _file_hash(path: str, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, may_be_empty: bool = False) -> str:
     """A file's text without a byte order mark; UserError with file and line for what is empty or not UTF-8."""
     try:
         data = path.read_bytes()
@@ -34,9 +37,9 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(
-            f"{path}, line {line}: byte {data[error.start]:#04x} is not UTF-8; write the file as UTF-8"
+            f"{path}, line {line}: not UTF-8 (byte {data[error.start]:#04x}); write the file as UTF-8"
         ) from error
-    if not text.strip():
+    if not (text.strip() or may_be_empty):
         raise UserError(f"{path} is empty; fetch it again")
     return text
 
@@ -51,3 +54,32 @@ def read_lines(path: Path) -> list[str]:
     while not lines[-1].strip(" "):
         lines.pop()
     return lines
+
+
+def parse_json(path: Path, text: str, *, on_twice: Callable[[str], UserError] | None = None) -> Any:
+    """What a JSON file holds; UserError with file and line for what is no JSON, and for a key that stands twice.
+
+    on_twice makes the error for such a key, of which JSON's parser would keep the last value alone.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+            raise (
+                on_twice(twice)
+                if on_twice
+                else UserError(f"{path}: key {short(twice)} stands twice in one object, {short(found)}; remove one")
+            )
+        return found
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: not JSON: {error.msg} (column {error.colno})") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: not JSON of questions and answers: nested too deeply") from error
+    except UserError:
+        raise
+    except ValueError as error:  # a number of thousands of digits
+        raise UserError(f"{path}: not JSON of questions and answers: {error}") from error

@@ -1,13 +1,17 @@
 """Parquet files, with the label names that `datasets` keeps in them, to canonical rows."""
 
+import json
 import re
+from bisect import bisect_right
 from collections.abc import Collection, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from xadapt.data.checks import At, checked_texts
 from xadapt.data.rows import Rows, canonical_rows
 from xadapt.data.splits import Share
-from xadapt.errors import UserError, unknown
+from xadapt.errors import UserError, short, unknown
 from xadapt.tasks import Task
 
 
@@ -48,30 +52,57 @@ def read_parquet(
     whole = bool(share and share.suffix) or bool(id_prefix) or bool(task.skip)  # rows go: read all, then cut
     tables = _tables(files, None if whole else limit)
     place = str(files[0]) if len(files) == 1 else f"{files[0].parent}/{split}-*.parquet"
-    names = _label_names(tables[0].schema, task)
+    at = _located(files, [len(table) for table in tables])
+    names = _label_names(tables[0].schema, task, str(files[0]))
     try:
         merged = pa.concat_tables(tables)
-        merged = _chosen(merged, share, id_prefix, place)
-        raw = {name: merged.column(name).to_pylist() for name in merged.column_names if name in task.source_columns}
-    except (pa.ArrowException, UnicodeDecodeError) as error:  # shards of different columns; text that is not UTF-8
-        raise UserError(f"{place} cannot be read as one table ({error}); fetch it again") from error
-    if set(task.source_columns) - set(raw):  # name every column of the file, not only those the spec knows
-        raw = {column: [] for column in merged.column_names}
+    except pa.ArrowException as error:
+        raise UserError(f"{place} are not shards of one table ({_first_line(error)}); fetch them again") from error
+    chosen = _chosen(merged, share, id_prefix, place, at)
+    merged = merged.take(pa.array(chosen, pa.int64())) if len(chosen) < len(merged) else merged
+    # where one is missing, every column of the file is named, not only those that the spec knows
+    columns = task.source_columns if set(task.source_columns) <= set(merged.column_names) else ()
+    raw = {column: column_values(merged, column, lambda row: at(chosen[row])) for column in columns}
     return canonical_rows(
-        task, lang, split, raw, identity=identity, place=place, label_names=names, limit=limit if whole else None
-    )
+        task, lang, split, raw or {column: [] for column in merged.column_names}, identity=identity, place=place,
+        at=lambda row: at(chosen[row]), label_names=names, limit=limit if whole else None,
+    )  # fmt: skip
 
 
-def _tables(files: Sequence[Path], limit: int | None) -> list[Any]:
+def read_table(file: Path) -> Any:
+    """A Parquet file as an Arrow table; UserError if it is none, or has two columns of one name."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    try:
+        with pq.ParquetFile(file) as opened:
+            table = opened.read()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{file} is not a readable Parquet file ({_first_line(error)}); fetch it again") from error
+    names = table.column_names
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{file} has two columns of the name '{twice[0]}'; rename or remove one")
+    return table
+
+
+def column_values(table: Any, column: str, at: At) -> list[Any]:
+    """A column's values as Python's; UserError at the row of one that has none, such as text that is not UTF-8."""
+    values = table.column(column)
+    try:
+        return list(values.to_pylist())
+    except (ValueError, ArithmeticError):  # undecodable bytes; dates that Python does not have
+        for row, value in enumerate(values):
+            try:
+                value.as_py()
+            except (ValueError, ArithmeticError) as error:
+                raise UserError(f"{at(row)}, column '{column}': {_first_line(error)}; correct or remove it") from error
+        raise
+
+
+def _tables(files: Sequence[Path], limit: int | None) -> list[Any]:
     tables, left = [], limit
     for file in files:
-        try:
-            table = pq.read_table(file)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{file} is not a readable Parquet file ({error}); fetch it again") from error
+        table = read_table(file)
         tables.append(table if left is None else table.slice(0, left))
         left = None if left is None else left - len(tables[-1])
         if left == 0:
@@ -79,24 +110,58 @@ def _tables(files: Sequence[Path], limit: int | None) -> list[Any]:
     return tables
 
 
-def _chosen(table: Any, share: Share | None, id_prefix: str, place: str) -> Any:
-    import pyarrow.compute as pc
+def _located(files: Sequence[Path], sizes: Sequence[int]) -> At:
+    """Where a row of the files together stands: its file, and its number there."""
 
+    starts = [0, *accumulate(sizes)]
+
+    def at(row: int) -> str:
+        file = bisect_right(starts, row) - 1
+        return f"{files[file]}, row {row - starts[file]}"
+
+    return at
+
+
+def _chosen(table: Any, share: Share | None, id_prefix: str, place: str, at: At) -> Sequence[int]:
+    """The numbers of the rows that a share or an id's beginning picks."""
+    rows: Sequence[int] = range(len(table))
     if id_prefix:
         if "id" not in table.column_names:
             raise unknown("column", "id", table.column_names, place=f"{place}, which tells languages by it")
-        table = table.filter(pc.starts_with(table.column("id"), pattern=id_prefix))
+        ids = checked_texts(column_values(table, "id", at), "id", at)
+        rows = [row for row, name in enumerate(ids) if name.startswith(id_prefix)]
     if share and share.suffix:
-        start, stop = share.bounds(len(table))
-        table = table.slice(start, stop - start)
-    return table
+        start, stop = share.bounds(len(rows))
+        rows = rows[start:stop]
+    return rows
 
 
-def _label_names(schema: object, task: Task) -> Sequence[str] | None:
-    """The names behind integer labels, from the `datasets` features stored in the file."""
-    from datasets import ClassLabel, Features
+def _label_names(schema: Any, task: Task, place: str) -> tuple[str, ...] | None:
+    """The names behind integer labels, from the features that `datasets` stores in a file.
 
+    Read off the JSON itself, whatever type the other columns have; None where the file tells nothing about the column.
+    """
     column = task.columns.get("label") or task.columns.get("tags")
-    feature = Features.from_arrow_schema(schema).get(column) if column else None
-    feature = getattr(feature, "feature", feature)
-    return tuple(feature.names) if isinstance(feature, ClassLabel) else None
+    stored = (schema.metadata or {}).get(b"huggingface")
+    if not column or stored is None:
+        return None
+    try:
+        feature = (json.loads(stored).get("info", {}).get("features") or {}).get(column)
+        while isinstance(feature, list) or (
+            feature and "feature" in feature
+        ):  # a list of labels, as two versions say it
+            feature = feature[0] if isinstance(feature, list) else feature["feature"]
+        names = feature["names"] if feature and feature.get("_type") == "ClassLabel" else None
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise UserError(
+            f"{place}: the label names stored with column '{column}' cannot be read; store it anew"
+        ) from error
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise UserError(
+            f"{place}: the label names stored with column '{column}' are no texts: {short(names)}; store it anew"
+        )
+    return None if names is None else tuple(names)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200]

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xadapt.data.files import read_text
-from xadapt.errors import UserError
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
+from xadapt.data.checks import SURROGATE, answer_fault
+from xadapt.data.files import parse_json, read_text
+from xadapt.errors import UserError, short
 
 
 @dataclass(frozen=True)
@@ -73,22 +72,16 @@ def _answers(question: Question, no_answer: bool) -> dict[str, list[Any]]:
         raise UserError(f"{question}, field answers: there is no answer; correct or remove the question")
     for answer in answers:
         text, start = (answer.get(key) if isinstance(answer, dict) else None for key in ("text", "answer_start"))
-        if not isinstance(text, str) or not isinstance(start, int) or isinstance(start, bool):
-            raise UserError(f"{question}, field answers: {str(answer)[:60]!r} has no text and whole answer_start")
-        found = question.context[max(start, 0) : max(start, 0) + len(text)]
-        if start < 0 or not text or found != text:
-            raise UserError(
-                f"{question}, field answers: {text[:60]!r} does not stand at character {start} of the context "
-                f"(of {len(question.context)}) but {found[:60]!r}; correct answer_start"
-            )
+        if fault := answer_fault(text, start, question.context):
+            raise UserError(f"{question}, field answers: {fault}")
     return {key: [answer[key] for answer in answers] for key in ("text", "answer_start")}
 
 
 def _questions(path: Path, text: str) -> Iterator[Question]:
-    for a, article in enumerate(_list(_json(path, text), "data", str(path))):
-        for p, paragraph in enumerate(_list(article, "paragraphs", f"{path}, article {a}")):
+    for a, article in enumerate(list_of(parse_json(path, text), "data", str(path))):
+        for p, paragraph in enumerate(list_of(article, "paragraphs", f"{path}, article {a}")):
             place = f"{path}, article {a}, paragraph {p}"
-            for q, raw in enumerate(_list(paragraph, "qas", place)):
+            for q, raw in enumerate(list_of(paragraph, "qas", place)):
                 name = _text(raw, "id", f"{place}, question {q}")
                 question = Question(name, paragraph.get("context"), raw.get("question"), raw.get("answers"), path, text)
                 _text(paragraph, "context", question)
@@ -96,27 +89,19 @@ def _questions(path: Path, text: str) -> Iterator[Question]:
                 yield question
 
 
-def _json(path: Path, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not JSON: {error.msg} (column {error.colno})") from error
-    except (RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
-        raise UserError(f"{path} is not JSON of questions: {error}; fetch it again") from error
-
-
-def _list(value: Any, key: str, place: str) -> list[Any]:
+def list_of(value: Any, key: str, place: str) -> list[Any]:
+    """The list that an object has under a key; UserError if it is no object or has none."""
     inside = value.get(key) if isinstance(value, dict) else None
     if not isinstance(inside, list):
-        raise UserError(f"{place}: there is no list '{key}'; SQuAD's form is data, paragraphs, qas")
+        raise UserError(f"{place}: there is no list '{key}'; SQuAD v1.1's form is data, paragraphs, qas, answers")
     return inside
 
 
 def _text(value: Any, key: str, place: str | Question) -> str:
     text = value.get(key) if isinstance(value, dict) else None
     if not isinstance(text, str) or not text.strip():
-        raise UserError(f"{place}, field {key}: {text!r} is not a text; correct or remove it")
-    if _SURROGATE.search(text):
+        raise UserError(f"{place}, field {key}: {short(text)} is not a text; correct or remove it")
+    if SURROGATE.search(text):
         raise UserError(
             f"{place}, field {key}: half of a surrogate pair (\\ud800 to \\udfff) is no character; correct it"
         )

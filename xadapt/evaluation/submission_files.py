@@ -7,12 +7,14 @@ question ids to answers, a label .json is SQuAD v1.1's.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from xadapt.errors import UserError, unknown
+from xadapt.data.files import parse_json, read_text
+from xadapt.data.squad_json import list_of
+from xadapt.errors import UserError, short, unknown
 from xadapt.tasks import get_task
 
 Kind = Literal["labels", "tags", "pairs", "answers"]
@@ -145,7 +147,7 @@ def read_pairs(path: Path, lang: str) -> list[tuple[str, str]]:
     for number, line in enumerate(_lines(path), start=1):
         place = f"{path}, line {number}"
         if not re.fullmatch(rf"{lang}-\d+\ten-\d+", line):
-            raise UserError(f"{place}: {_short(line)} is not {lang}-<number>, a tab and en-<number>")
+            raise UserError(f"{place}: {short(line)} is not {lang}-<number>, a tab and en-<number>")
         foreign, _, english = line.partition("\t")
         if (foreign, english) in first:
             before = first[foreign, english]
@@ -162,47 +164,38 @@ def read_predicted_answers(path: Path, *, questions: Mapping[str, Any]) -> dict[
     Raises UserError with file and line for a question that is not among `questions`, one that stands twice, and
     an answer that is no text.
     """
-    text = _text(path)
+    text = read_text(path, may_be_empty=True)
 
-    def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise UserError(f"{path}, line {_line_of(text, key, 2)}: question '{key}' stands twice; remove one")
-            found[key] = value
-        return found
+    def twice(key: str) -> UserError:
+        return UserError(f"{path}, line {_line_of(text, key, 2)}: question {short(key)} stands twice; remove one")
 
-    answers = _json(path, text, unique)
+    answers = parse_json(path, text, on_twice=twice)
     if not isinstance(answers, dict):
         raise UserError(f"'{path}' is not an object that maps question ids to answers")
     for key, answer in answers.items():
         if key not in questions:
             place = f"{path}, line {_line_of(text, key)}"
-            raise UserError(f"{place}: the labels have no question '{key}'; predict the questions of the label file")
+            raise UserError(
+                f"{place}: the labels have no question {short(key)}; predict the questions of the label file"
+            )
         if not isinstance(answer, str):
             place = f"{path}, line {_line_of(text, key)}"
-            raise UserError(f"{place}: the answer to '{key}' is {_short(answer)}, not a text; write \"\" for none")
+            raise UserError(f'{place}: the answer to {short(key)} is {short(answer)}, not a text; write "" for none')
     return answers
 
 
 def read_gold_answers(path: Path, task: SubmissionTask) -> dict[str, list[str]]:
     """A SQuAD v1.1 file's gold answers by question id; raises UserError if it is none or holds placeholders."""
-    text, found = _text(path), dict[str, list[str]]()
-    content = _json(path, text)
-    articles: Any = content.get("data") if isinstance(content, dict) else content
-    try:
-        questions = [qa for article in articles for paragraph in article["paragraphs"] for qa in paragraph["qas"]]
-        pairs = [(str(qa["id"]), [answer["text"] for answer in qa["answers"]]) for qa in questions]
-    except (TypeError, KeyError) as error:
-        form = "data, paragraphs, qas, id and answers with text"
-        raise UserError(f"'{path}' is not in SQuAD v1.1's form ({form}): {error!r}") from error
+    text, found = read_text(path, may_be_empty=True), dict[str, list[str]]()
+    content = parse_json(path, text)
+    pairs = list(_gold_pairs({"data": content} if isinstance(content, list) else content, path))
     for key, answers in pairs:
         if key in found:
             line = _line_of(text, key, 2, form=r'"id"\s*:\s*(?:{})')
-            raise UserError(f"{path}, line {line}: question '{key}' stands twice; remove one")
+            raise UserError(f"{path}, line {line}: question {short(key)} stands twice; remove one")
         if not all(isinstance(answer, str) for answer in answers):
             line = _line_of(text, key, form=r'"id"\s*:\s*(?:{})')
-            raise UserError(f"{path}, line {line}: an answer to '{key}' is not a text; correct it")
+            raise UserError(f"{path}, line {line}: an answer to {short(key)} is not a text; correct it")
         found[key] = answers
     if not found:
         raise UserError(f"'{path}' holds no question")
@@ -210,10 +203,23 @@ def read_gold_answers(path: Path, task: SubmissionTask) -> dict[str, list[str]]:
     return found
 
 
+def _gold_pairs(content: Any, path: Path) -> Iterator[tuple[str, list[Any]]]:
+    """The id and the answers' texts, unchecked, of each question in SQuAD's form."""
+    for a, article in enumerate(list_of(content, "data", str(path))):
+        for p, paragraph in enumerate(list_of(article, "paragraphs", f"{path}, article {a}")):
+            place = f"{path}, article {a}, paragraph {p}"
+            for q, question in enumerate(list_of(paragraph, "qas", place)):
+                answers = list_of(question, "answers", f"{place}, question {q}")
+                name = question.get("id")
+                if not isinstance(name, str | int) or isinstance(name, bool):
+                    raise UserError(f"{place}, question {q}, field id: {short(name)} is no id; correct it")
+                yield str(name), [answer.get("text") if isinstance(answer, dict) else None for answer in answers]
+
+
 def _refuse_placeholders(labels: Sequence[str], path: Path, task: SubmissionTask) -> None:
     constant = len(set(labels)) == 1 and (labels[0] == task.placeholder or len(labels) >= CONSTANT_FROM)
     if constant or not labels:
-        what = f"all {len(labels)} labels are {_short(labels[0])}" if labels else "there is no label"
+        what = f"all {len(labels)} labels are {short(labels[0])}" if labels else "there is no label"
         raise UserError(
             f"'{path}': {what}. XTREME's download strips the labels of its test sets, and a score against what stands "
             "in their place means nothing; take the labels from the data sets themselves"
@@ -224,31 +230,13 @@ def _check_label(label: str, task: SubmissionTask, place: str) -> None:
     if task.valid and label not in task.valid:
         raise unknown("label", label[:60], task.valid, place=place)
     if not task.valid and not (label.isascii() and label.isdecimal()):
-        raise UserError(f"{place}: {_short(label)} is not the number of a line; write one a line")
+        raise UserError(f"{place}: {short(label)} is not the number of a line; write one a line")
 
 
 def _lines(path: Path) -> list[str]:
     """A file's lines without white space around them and without blank ones at the end."""
-    text = _text(path).rstrip()
+    text = read_text(path, may_be_empty=True).rstrip()
     return [line.strip() for line in text.split("\n")] if text else []
-
-
-def _text(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}, line {line}: not UTF-8; write the file as UTF-8") from error
-
-
-def _json(path: Path, text: str, pairs_hook: Any = None) -> Any:
-    try:
-        return json.loads(text, object_pairs_hook=pairs_hook)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not JSON: {error.msg} (column {error.colno})") from error
-    except RecursionError as error:
-        raise UserError(f"'{path}': not JSON of an answer file: nested too deeply") from error
 
 
 def _line_of(text: str, key: str, occurrence: int = 1, *, form: str = r"(?:{})\s*:") -> int:
@@ -256,8 +244,3 @@ def _line_of(text: str, key: str, occurrence: int = 1, *, form: str = r"(?:{})\s
     written = "|".join(re.escape(json.dumps(key, ensure_ascii=escaped)) for escaped in (True, False))
     places = [match.start() for match in re.finditer(form.replace("{}", written), text)]
     return text.count("\n", 0, places[occurrence - 1]) + 1 if len(places) >= occurrence else 1
-
-
-def _short(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
