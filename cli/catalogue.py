@@ -110,7 +110,7 @@ def _facts(task: "Task") -> list[tuple[str, str]]:
         ("task", f"{task.name} (version {task.version}), {task.role}, {task.format}"),
         ("what", task.description),
         ("languages", f"{len(task.languages)}: {' '.join(task.languages)}"),
-        ("trains on", f"{task.train_task}, English" if task.trains else "nothing"),
+        ("trains on", _trains_on(task)),
         ("labels", ", ".join(task.labels) or ("those of the training rows" if task.open_labels else "-")),
         ("metrics", ", ".join(task.metrics)),
         ("hub", _hub(task)),
@@ -121,6 +121,16 @@ def _facts(task: "Task") -> list[tuple[str, str]]:
     ]
     facts += [("start from", line) for line in numbers]
     return [*facts, *(("note", note) for note in task.notes), ("cite", task.citation)]
+
+
+def _trains_on(task: "Task") -> str:
+    from xadapt.tasks.catalogue import train_task_of
+
+    if not task.trains:
+        return "nothing"
+    others = [lang for lang in train_task_of(task).train_languages if lang != "en"]
+    more = f"; --train-language: {' '.join(others)}" if others else ""
+    return f"{task.train_task}, English{more}"
 
 
 def _hub(task: "Task") -> str:

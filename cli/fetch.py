@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from xadapt.data.manifest import Manifest
     from xadapt.tasks import Task
+    from xadapt.tasks.catalogue import TrainingData
 
 Tasks = Annotated[str, typer.Option(help="Tasks joined by commas; `xadapt tasks` lists them.", metavar="NAMES")]
 To = Annotated[str, typer.Option("--to", help="The folder that `--data` reads afterwards.", metavar="DIR")]
@@ -35,8 +36,12 @@ def fetch(
     from xadapt.data.fetch import fetch_tasks, needs, verify_tasks
     from xadapt.models.fetch import fetch_backbone, model_folder, verify_backbone
 
-    chosen, root = _tasks(tasks, task_file), _root(to)
-    wanted = needs(chosen, _names(languages, "--languages") if languages is not None else None)
+    named, root = _tasks(tasks, task_file), _root(to)
+    chosen = [data.task for data in named]
+    wanted = needs(
+        chosen, _names(languages, "--languages") if languages is not None else None,
+        train_languages={data.task.train_task: data.langs for data in named if data.langs != ("en",)},
+    )  # fmt: skip
     if backbone is not None:
         model_folder(root, backbone)  # refused before anything is fetched
     if verify:
@@ -53,14 +58,14 @@ def fetch(
     typer.echo(f"next: {_following(chosen)}{own} --data {quote(to)}{model}")
 
 
-def _tasks(text: str, file: str | None) -> list["Task"]:
-    from xadapt.tasks import get_task
+def _tasks(text: str, file: str | None) -> list["TrainingData"]:
+    from xadapt.tasks.catalogue import get_training_data
 
     if file is not None:
         from xadapt.tasks.user import add_task_file
 
         add_task_file(file)
-    return [get_task(name, place="--tasks") for name in _names(text, "--tasks")]
+    return [get_training_data(name, place="--tasks") for name in _names(text, "--tasks")]
 
 
 def _names(text: str, option: str) -> list[str]:

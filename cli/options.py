@@ -33,7 +33,12 @@ Composition = Annotated[
     ),
 ]
 Intermediate = Annotated[
-    str | None, typer.Option(help="The intermediate task behind the target.", rich_help_panel=_MODEL)
+    str | None,
+    typer.Option(help="The intermediate task behind the target: mnli, or mnli@de.", rich_help_panel=_MODEL),
+]
+TrainLanguage = Annotated[
+    str | None,
+    typer.Option(help="Train on these instead of English: codes joined by commas.", rich_help_panel=_DATA),
 ]
 Data = Annotated[
     str,
@@ -117,6 +122,7 @@ SHARED: dict[str, tuple[object, object]] = {
     "seed": (Seed, 0),
     "store": (Store, "runs"),
 }
+TRAIN: dict[str, tuple[object, object]] = {"train_language": (TrainLanguage, None)}
 TARGET: dict[str, tuple[object, object]] = {"composition": (Composition, None), "intermediate": (Intermediate, None)}
 EVALUATION: dict[str, tuple[object, object]] = {
     "languages": (Languages, None),

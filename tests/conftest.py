@@ -4,6 +4,7 @@ import json
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from xadapt.languages import LANGUAGES
+from xadapt.tasks import TASKS
+
 LAYERS, HIDDEN, PIECES, CHARACTERS = 2, 32, 500, 300
 READ = ("ar", "de", "en", "es", "fr", "hi", "ru", "sw", "tr", "zh")
+
+
+@pytest.fixture(autouse=True)
+def only_here() -> Iterator[None]:
+    """What a test makes known is forgotten afterwards."""
+    tasks, languages = dict(TASKS), dict(LANGUAGES)
+    yield
+    for known, before in ((TASKS, tasks), (LANGUAGES, languages)):
+        known.clear()
+        known.update(before)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

@@ -140,7 +140,8 @@ def _check_metrics(task: Task) -> None:
 
 def _check_languages(task: Task) -> None:
     expected = XTREME_LANGUAGES[task.name].split() if task.role == "target" else ["en"]
-    assert list(task.languages) == expected
+    assert list(task.languages) == (english_first(LANGUAGES) if task.format == "mlm" else expected)
+    assert len(set(task.train_languages)) == len(task.train_languages)
     assert 8 <= task.max_seq_length <= 512
     for place in (task.mirror, task.hub.config + task.hub.id_prefix or task.mirror):
         folders = {fill(place, lang) for lang in task.languages}

@@ -280,7 +280,10 @@ def test_what_changed_since_the_plan_is_not_kept_under_its_keys(
     ("name", "expected"), [("head.safetensors", ["cached", "failed"]), ("manifest.json", ["failed", "not run"])]
 )
 def test_damage_in_what_a_stage_needs_is_found(make: Make, tmp_path: Path, name: str, expected: list[str]) -> None:
-    recipe, store = make(targets=["udpos"], regimes={"adapter": {"compositions": ["none"]}}), Store(tmp_path / "s")
+    recipe, store = (
+        make(targets=["udpos"], intermediate=[], regimes={"adapter": {"compositions": ["none"]}}),
+        Store(tmp_path / "s"),
+    )
     train = make_plan(recipe, evaluate=False)
     run(train, store)
     flip_a_byte(store.folder(train.stages[0]) / name)

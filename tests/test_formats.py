@@ -17,6 +17,7 @@ from xadapt.data.sources import EmbeddedSource
 from xadapt.formats import FORMATS, Features
 from xadapt.formats.features import IGNORED, collate
 from xadapt.models.backbone import Backbone
+from xadapt.models.heads import MaskedLanguageHead
 from xadapt.tasks import TASKS, get_task
 from xadapt.tasks.spec import Split
 
@@ -24,7 +25,7 @@ BOS, PAD, EOS, UNK = 0, 1, 2, 3
 XNLI, UDPOS, TATOEBA = get_task("xnli"), get_task("udpos"), get_task("tatoeba")
 BY_FORMAT = {
     "classification": XNLI, "tagging": UDPOS, "span": TASKS["xquad"], "choice": TASKS["hellaswag"], "retrieval": TATOEBA,
-    "mining": TASKS["bucc2018"],
+    "mining": TASKS["bucc2018"], "mlm": TASKS["mlm"],
 }  # fmt: skip
 
 
@@ -249,10 +250,15 @@ def oracle(format: str, features: Features, rows: Rows) -> list[Tensor]:
     return found
 
 
-# mining has its own in test_mining.py; span's windows of 16 tokens would lose answers
+# mining and mlm, which has no references, have their own tests; span's windows of 16 tokens would lose answers
 @pytest.mark.parametrize(
     ("format", "max_length"),
-    [(name, length) for name in FORMATS for length in (16, 384) if name != "mining" and (name, length) != ("span", 16)],
+    [
+        (name, length)
+        for name in FORMATS
+        for length in (16, 384)
+        if name not in ("mining", "mlm") and (name, length) != ("span", 16)
+    ],
 )
 @pytest.mark.parametrize("lang", ["de", "hi"])
 def test_right_logits_decode_to_the_references(
@@ -277,7 +283,10 @@ def test_every_task_has_a_format_that_gives_it_a_head() -> None:
             task = task.model_copy(update={"labels": ("N", "NP")})
         head = FORMATS[task.format].head(32, task, 0.1)
         assert (head is None) == (not task.trains)
-        if head is not None:
+        if isinstance(head, MaskedLanguageHead):
+            head.fit_to(torch.nn.Embedding(9, 32))
+            assert head(torch.randn(2, 5, 32), torch.randn(9, 32), torch.arange(10).view(2, 5) - 2).shape == (2, 5, 2)
+        elif head is not None:
             sequences = 2 * (len(task.labels) if task.format == "choice" else 1)
             outputs = head(torch.randn(sequences, 5, 32))
             assert (len(outputs), outputs.shape[-1]) == (2, len(task.labels) if task.labels else 2)

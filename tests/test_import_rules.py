@@ -197,7 +197,7 @@ def test_a_library_is_used_in_one_place(libraries: tuple[str, ...], home: str) -
 
 @pytest.mark.parametrize(
     ("package", "shared"),
-    [("xadapt.formats", {"features"}), ("xadapt.regimes", {"specs", "protocol"})],
+    [("xadapt.formats", {"features", "masking"}), ("xadapt.regimes", {"specs", "protocol"})],
 )
 def test_siblings_do_not_import_each_other(package: str, shared: set[str]) -> None:
     siblings = {name for name in modules() if name.startswith(f"{package}.")} - {f"{package}.{s}" for s in shared}

@@ -164,7 +164,7 @@ def test_the_kits_three_files_are_both_splits(tmp_path: Path) -> None:
     assert source.load(TASK, "zh", "validation").identity == rows.identity
     write_split(folder / "validation.parquet", [{"source_sentence": "一", "target_sentence": "one"}])  # the hub's gold
     assert source.load(TASK, "zh", "validation").identity == rows.identity
-    own = [{"side": side, "id": side, "text": side, "gold": ""} for side in ("foreign", "english")]
+    own = [{"side": s, "id": s, "text": s, "gold": "english" if s == "foreign" else ""} for s in ("foreign", "english")]
     write_split(folder / "validation.parquet", own)
     assert source.load(TASK, "zh", "validation").columns["id"] == ["foreign", "english"]
     pq.write_table(pa.table({"source_id": ["en-2"], "target_id": ["zh-1"]}), folder / "mining_gold.parquet")

@@ -135,11 +135,11 @@ def test_columns_may_be_fields_of_structures_and_lists_of_columns(tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"answers": {"text": ["x"], "answer_start": [2]}}, "'x' does not stand at 2"),
-        ({"answers": {"text": ["b"], "answer_start": [99]}}, "'b' does not stand at 99"),
+        ({"answers": {"text": ["x"], "answer_start": [2]}}, "'x' does not stand at character 2"),
+        ({"answers": {"text": ["b"], "answer_start": [99]}}, "'b' does not stand at character 99"),
         ({"answers": {"text": ["b", "c"], "answer_start": [2]}}, "2 texts but 1"),
         ({"context": "  "}, "column 'context'"),
-        ({"id": "q0"}, "stands in row 0 too"),
+        ({"id": "q0"}, "row 0 too"),
         ({"answers": {"text": [], "answer_start": []}}, "no answer"),
     ],
 )

@@ -20,6 +20,7 @@ import adapters
 import pytest
 import torch
 import transformers
+from silent_reporter import Silent
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
@@ -34,7 +35,7 @@ from xadapt.models.task_model import TaskModel
 from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import AdapterSpec, FullSpec, RegimeSpec
 from xadapt.study.executors import run_plan
-from xadapt.study.plan import Stage, make_plan
+from xadapt.study.plan import make_plan
 from xadapt.study.recipe import Recipe
 from xadapt.study.store import Store
 from xadapt.tasks import Task, get_task
@@ -562,22 +563,6 @@ def test_a_weight_that_is_not_finite_stops_the_first_step(backbone: Backbone) ->
         of.model.head.out_proj.bias[0] = math.nan  # type: ignore[index,union-attr]
     with pytest.raises(UserError, match="loss is nan at step 1:"):
         training(of).run()
-
-
-class Silent:
-    """A reporter that shows nothing."""
-
-    def monitors(self, stage: Stage) -> list[Monitor]:
-        return []
-
-    def evaluated(self, stage: Stage, total: int) -> Callable[[int], None]:
-        return lambda done: None
-
-    def started(self, *_: Any) -> None: ...
-
-    def waiting(self, *_: Any) -> None: ...
-
-    def ended(self, *_: Any) -> None: ...
 
 
 def test_a_training_that_diverges_leaves_no_result(tiny_backbone: Path, tmp_path: Path) -> None:

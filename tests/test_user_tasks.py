@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,11 @@ from typer.testing import CliRunner
 
 from xadapt.errors import UserError
 from xadapt.languages import LANGUAGES
-from xadapt.tasks import TASKS
 from xadapt.tasks.user import read_task_file
 from xadapt_cli.app import app
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "tasks"
 TOPICS = ["business", "health", "politics", "sports"]
-
-
-@pytest.fixture(autouse=True)
-def only_here() -> Iterator[None]:
-    """What a test makes known is forgotten afterwards."""
-    tasks, languages = dict(TASKS), dict(LANGUAGES)
-    yield
-    for known, before in ((TASKS, tasks), (LANGUAGES, languages)):
-        known.clear()
-        known.update(before)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """What tasks need of the hub, fetched into a folder that `--data` reads without a network."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from xadapt.data.download import Patience
 from xadapt.data.manifest import Manifest
@@ -18,17 +19,18 @@ from xadapt.tasks.spec import Part, Split, fill
 
 @dataclass(frozen=True)
 class Need:
-    """One split of one of a task's data sets in one language."""
+    """One split of one of a task's data sets in one language; asked says that it is to be trained on."""
 
     task: str
     part: Part
     lang: str
     split: Split
+    asked: bool = False
 
     @property
     def required(self) -> bool:
-        """Whether the task cannot do without: training is English, the other languages are tested only."""
-        return self.lang == "en" or self.split == "test"
+        """Whether the task cannot do without: training is English unless it is asked for in another language."""
+        return self.asked or self.lang == "en" or self.split == "test"
 
     def files(self, names: Collection[str], place: str) -> list[str]:
         """The files, among a repository's names, of the first of the split's names that is there whole.
@@ -51,10 +53,14 @@ class Need:
         )
 
 
-def needs(tasks: Sequence[Task], languages: Sequence[str] | None = None) -> list[Need]:
+def needs(
+    tasks: Sequence[Task], languages: Sequence[str] | None = None, *,
+    train_languages: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[Need]:  # fmt: skip
     """Every split that the tasks, and what they train on, have in the languages and in English; None: in all.
 
-    Raises UserError for a language that none of the tasks has, and for a task that lies on no hub.
+    train_languages are those a task, by its name, is to be trained in beside English, translated or not. Raises
+    UserError for a language that none of the tasks has, and for a task that lies on no hub.
     """
     every = list({t.name: t for task in tasks for t in (TASKS[task.train_task], task)}.values())
     for task in every:
@@ -70,7 +76,13 @@ def needs(tasks: Sequence[Task], languages: Sequence[str] | None = None) -> list
                 has,
                 place=f"--languages (tasks {', '.join(t.name for t in every)})",
             )
-    return [
+    trained = [
+        Need(task.name, part, lang, "train", asked=True)
+        for task in every
+        for lang in train_languages.get(task.name, ())
+        for part in task.parts_in(lang)
+    ]
+    return trained + [
         Need(task.name, part, lang, split)
         for task in every
         for lang in task.languages

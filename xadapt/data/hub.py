@@ -3,12 +3,13 @@
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from xadapt.data.parquet import complete_shards, read_parquet
 from xadapt.data.rows import Rows
-from xadapt.data.splits import Share, merge, parse_share, shares
+from xadapt.data.splits import Share, merge, parse_share, shares, stand_in
 from xadapt.errors import UserError
 from xadapt.tasks import Task
 from xadapt.tasks.spec import HubSource as Hub
@@ -21,23 +22,24 @@ class HubSource:
     name = "hub"
 
     def identity(self, task: Task, lang: str, split: Split) -> str:
-        if not task.hub.dataset:
+        if not task.parts_in(lang)[0].hub.dataset:
             where = task.hub.elsewhere or "give the folder that has it, --data FOLDER"
             raise UserError(f"task '{task.name}' lies on no hub: {where}")
-        return "+".join(_identity(task, part, lang, split) for part in task.parts)
+        return "+".join(_identity(task, part, lang, split) for part in task.parts_in(lang))
 
     def load(self, task: Task, lang: str, split: Split, *, limit: int | None = None) -> Rows:
         identity = self.identity(task, lang, split)
-        loaded, counts = [], []
-        for part in task.parts:
+        loaded, counts, used = [], [], []
+        for part in task.parts_in(lang):
             files, share = _find(task, part, lang, split)
+            used.append((part, share))
             prefix = fill(part.hub.id_prefix, lang)
             loaded.append(
                 read_parquet(task, lang, split, files, identity=identity, limit=limit, share=share, id_prefix=prefix)
             )
             start, stop = share.bounds(_rows(files) if task.more else 0)
             counts.append(stop - start)
-        return merge(loaded, counts, limit=limit)
+        return replace(merge(loaded, counts, limit=limit), stand_in=stand_in(used, split))
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         return None

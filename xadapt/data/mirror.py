@@ -1,5 +1,6 @@
 """A mirror folder: Parquet files by dataset, config and split, in our layout or as downloaded from the hub."""
 
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
@@ -9,8 +10,9 @@ from xadapt.data.files import content_hash
 from xadapt.data.hub import fetch_names
 from xadapt.data.manifest import check_complete
 from xadapt.data.parquet import complete_shards, read_parquet
+from xadapt.data.raw_text import raw_text_files, read_raw_text
 from xadapt.data.rows import Rows, canonical_rows
-from xadapt.data.splits import Share, merge, shares
+from xadapt.data.splits import Share, merge, shares, stand_in
 from xadapt.errors import UserError
 from xadapt.tasks import Task
 from xadapt.tasks.spec import Part, Split, fill
@@ -24,14 +26,18 @@ class MirrorSource:
         self.name = str(root)
 
     def identity(self, task: Task, lang: str, split: Split) -> str:
-        found = [self._find(task, part, lang, split) for part in task.parts]
+        found = [self._find(task, part, lang, split) for part in task.parts_in(lang)]
         hashes = [content_hash(files) + share.suffix for files, share, _ in found]
         return "sha256:" + "+".join(hashes)
 
     def load(self, task: Task, lang: str, split: Split, *, limit: int | None = None) -> Rows:
-        identity, loaded = self.identity(task, lang, split), []
-        for part in task.parts:
+        identity, loaded, used = self.identity(task, lang, split), [], []
+        for part in task.parts_in(lang):
             files, share, prefix = self._find(task, part, lang, split)
+            used.append((part, share))
+            if files[0].suffix == ".txt":
+                loaded.append(read_raw_text(task, lang, split, files[0], identity=identity, limit=limit))
+                continue
             if files[0].suffix != ".parquet":
                 loaded.append(read_ccg(task, lang, split, files, identity=identity, limit=limit))
                 continue
@@ -44,12 +50,12 @@ class MirrorSource:
             loaded.append(
                 read_parquet(task, lang, split, files, identity=identity, limit=limit, share=share, id_prefix=prefix)
             )
-        counts = [self._count(task, part, lang, split) for part in task.parts] if len(loaded) > 1 else [0]
-        return merge(loaded, counts, limit=limit)
+        counts = [self._count(task, part, lang, split) for part in task.parts_in(lang)] if len(loaded) > 1 else [0]
+        return replace(merge(loaded, counts, limit=limit), stand_in=stand_in(used, split))
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         try:
-            return sum(self._count(task, part, lang, split) for part in task.parts)
+            return sum(self._count(task, part, lang, split) for part in task.parts_in(lang))
         except (OSError, ValueError):  # said in full where the rows are read
             return None
 
@@ -93,7 +99,8 @@ class MirrorSource:
                 )
             if all(shards):
                 return [file for files in shards for file in files], share, fill(part.hub.id_prefix, lang)
-        if task.open_labels and (texts := ccg_files(ours, split)):
+        find_texts = ccg_files if task.open_labels else raw_text_files if task.format == "mlm" else None
+        if find_texts and (texts := find_texts(ours, split)):
             return texts, Share((split,)), ""
         looked = " or ".join(" and ".join(f"{name}.parquet" for name in share.names) for share in wanted)
         if part.hub.elsewhere:
@@ -108,7 +115,8 @@ class MirrorSource:
 
     def _fetch(self, task: Task, lang: str) -> str:
         only = f" --languages {lang}" if len(task.languages) > 1 else ""
-        return f"`xadapt fetch --tasks {fetch_names(task)}{only} --to {quote(str(self.root))}`"
+        name = fetch_names(task).replace(task.name, task.name if lang in task.languages else f"{task.name}@{lang}", 1)
+        return f"`xadapt fetch --tasks {name}{only} --to {quote(str(self.root))}`"
 
 
 def _begun(folder: Path, name: str, complete: list[Path]) -> bool:
@@ -117,10 +125,14 @@ def _begun(folder: Path, name: str, complete: list[Path]) -> bool:
 
 def _has_sides(folder: Path, split: Split) -> bool:
     """Whether a split has a file of its own; google/xtreme's bucc18 has one of that name with the gold pairs alone."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = folder / f"{split}.parquet"
-    return file.is_file() and "side" in pq.read_schema(file).names
+    try:
+        return file.is_file() and "side" in pq.read_schema(file).names
+    except (pa.ArrowException, OSError):  # said in full where the rows are read
+        return True
 
 
 def _nearest(folder: Path) -> str:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from xadapt.data.rows import Rows, canonical_rows
 from xadapt.data.splits import Share, shares
-from xadapt.errors import UserError
+from xadapt.errors import UserError, unknown
 from xadapt.tasks import Task
 from xadapt.tasks.spec import Split
 
@@ -37,8 +37,11 @@ class EmbeddedSource:
     name = "embedded"
 
     def identity(self, task: Task, lang: str, split: Split) -> str:
-        from xadapt.data.suite import suite_identity
+        from xadapt.data.suite import suite_identity, task_languages
 
+        having = task_languages(task.name, _suite_split(task, split)[0])
+        if lang not in having:
+            raise unknown("language", lang, having, place=f"the embedded suite's {split} split of {task.name}")
         return f"embedded:{suite_identity()}/{task.name}/{lang}/{split}"
 
     def load(self, task: Task, lang: str, split: Split, *, limit: int | None = None) -> Rows:

@@ -1,7 +1,7 @@
 """Split names of a spec: a split, a share of one, a sum of several; and rows of several data sets in proportion."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +44,29 @@ def parse_share(name: str) -> Share:
 def shares(part: Part, split: Split) -> list[Share]:
     """What a part's split may be kept as, in the order in which it is looked for."""
     return [parse_share(name) for name in part.splits.get(split, ())]
+
+
+def stand_in(used: Iterable[tuple[Part, Share]], split: Split) -> str:
+    """The split whose rows stand for one that the data lacks, empty where none does; used is what each part gave.
+
+    Only what a spec names behind a split's own name stands in: xquad names `validation` first, which is its test set.
+    """
+    found = dict[str, None]()
+    for part, share in used:
+        own = shares(part, split)[:1]
+        if own != [share] and [first.names for first in own] == [(split,)]:
+            found["+".join(share.names) + share.suffix] = None
+    return " and ".join(found)
+
+
+def in_turn(parts: Sequence[Rows], *, limit: int | None) -> Rows:
+    """The rows of several languages as one: the first of each, the second of each, and so on; the first `limit`."""
+    merged = merge(parts, [1] * len(parts), limit=limit)
+    return replace(
+        merged,
+        lang="+".join(part.lang for part in parts),
+        identity=" ".join(part.identity for part in parts),
+    )
 
 
 def merge(parts: Sequence[Rows], counts: Sequence[int], *, limit: int | None) -> Rows:

@@ -94,6 +94,8 @@ class XtremeSource:
         splits = _splits(task)
         if split not in splits:
             raise unknown(f"split of task '{task.name}'", split, splits, place="the layout of XTREME's download")
+        if lang not in task.languages:
+            raise unknown(f"language of task '{task.name}'", lang, task.languages, place="XTREME's download")
         paths = tuple(self.root / path.format(lang=lang) for path in splits[split])
         for path in paths:
             if path.suffix == ".gold" and not path.is_file():

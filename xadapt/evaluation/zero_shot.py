@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from xadapt.data import Rows
+from xadapt.data.ragged import Ragged
 from xadapt.formats import FORMATS, Features
+from xadapt.formats.cache import encoded
 from xadapt.metrics import get_metric
 from xadapt.tasks import Task
 from xadapt.training.prediction import predict_logits
@@ -28,7 +31,7 @@ class LanguageResult:
     values maps each metric of the task to points; n counts what the headline metric averages over (rows,
     or gold pairs); ids name the rows as their source does, or by number. confidence is the format's own, one value
     a prediction. collapsed
-    says that every prediction is the same label although the references are not.
+    says that every prediction is the same label although the references are not. skipped and stand_in are the rows'.
     """
 
     lang: str
@@ -39,6 +42,8 @@ class LanguageResult:
     predictions: Sequence[Any]
     references: Sequence[Any]
     confidence: Sequence[float]
+    skipped: int = 0
+    stand_in: str = ""
 
 
 @dataclass
@@ -67,20 +72,22 @@ def model_predictor(
 
 def evaluate_languages(
     task: Task, languages: Iterable[tuple[str, Rows]], predict: Predictor, tokenizer: PreTrainedTokenizerFast, *,
-    max_length: int, block: int = BLOCK,
+    max_length: int, block: int = BLOCK, token_cache: Path | None = None,
 ) -> Iterator[LanguageResult]:  # fmt: skip
     """Score every language; `block` rows of all of them are predicted together, sorted by length.
 
     languages is read as it is needed, so that a generator keeps no more rows in memory than a block spans. A
-    retrieval task's language is never cut: each sentence is compared with all.
+    retrieval task's language is never cut: each sentence is compared with all. token_cache keeps the encoded rows.
     """
     form = FORMATS[task.format]
     open_languages: dict[str, _Language] = {}
     for parts in _blocks(languages, block, whole=not task.trains):
-        encoded = [form.encode(part, task, tokenizer, max_length) for _, part, _ in parts]
-        logits = predict(_joined(encoded))
+        found = [
+            encoded(form, part, task, tokenizer, max_length=max_length, folder=token_cache) for _, part, _ in parts
+        ]
+        logits = predict(_joined(found))
         at = 0
-        for (lang, part, rows), features in zip(parts, encoded, strict=True):
+        for (lang, part, rows), features in zip(parts, found, strict=True):
             mine = logits[at : at + len(features)]
             at += len(features)
             state = open_languages.setdefault(lang, _Language(rows))
@@ -127,12 +134,15 @@ def _scored(task: Task, lang: str, found: _Language) -> LanguageResult:
     }
     collapsed = task.trains and _distinct(predictions) == 1 < _distinct(references)
     ids = rows.columns.get("id") or [str(i) for i in range(len(rows))]
-    return LanguageResult(lang, len(references), values, collapsed, ids, predictions, references, found.confidence)
+    return LanguageResult(
+        lang, len(references), values, collapsed, ids, predictions, references, found.confidence, rows.skipped,
+        rows.stand_in,
+    )  # fmt: skip
 
 
 def _joined(parts: Sequence[Features]) -> Features:
     return Features(
-        [ids for part in parts for ids in part.input_ids], None, [row for part in parts for row in part.row],
+        Ragged.joined([Ragged.of(part.input_ids) for part in parts]), None, [row for part in parts for row in part.row],
         sequences=parts[0].sequences,
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from xadapt.formats.choice import ChoiceFormat
 from xadapt.formats.classification import ClassificationFormat
 from xadapt.formats.features import Features, Format
 from xadapt.formats.mining import MiningFormat
+from xadapt.formats.mlm import MlmFormat
 from xadapt.formats.retrieval import RetrievalFormat
 from xadapt.formats.span import SpanFormat
 from xadapt.formats.tagging import TaggingFormat
@@ -15,6 +16,7 @@ FORMATS: dict[str, Format] = {
     "choice": ChoiceFormat(),
     "mining": MiningFormat(),
     "retrieval": RetrievalFormat(),
+    "mlm": MlmFormat(),
 }
 
 __all__ = ["FORMATS", "Features", "Format"]

@@ -4,7 +4,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from xadapt.data import Rows
-from xadapt.formats.features import Features, OneLabelARow
+from xadapt.formats.features import Features, OneLabelARow, encode_pairs
 from xadapt.models.heads import ChoiceHead
 from xadapt.tasks import Task
 
@@ -18,11 +18,8 @@ class ChoiceFormat(OneLabelARow):
         for prompt, stem, texts in zip(*columns, strict=True):
             prompts += [prompt] * len(texts)
             choices += [f"{stem} {text}" if stem else text for text in texts]
-        encoding = tokenizer(
-            prompts, choices, truncation="longest_first", max_length=max_length, return_attention_mask=False
-        )
-        labels = list(rows.columns["label"])
-        return Features(encoding["input_ids"], labels, range(len(rows)), sequences=len(task.labels))
+        ids = encode_pairs(tokenizer, prompts, choices, max_length)
+        return Features(ids, list(rows.columns["label"]), range(len(rows)), sequences=len(task.labels))
 
     def head(self, hidden_size: int, task: Task, dropout: float) -> nn.Module:
         return ChoiceHead(hidden_size, len(task.labels), dropout)

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from xadapt.data import Rows
+from xadapt.data.ragged import Ragged
+from xadapt.formats.masking import Masking
 from xadapt.tasks import Task
 
 IGNORED = -100
@@ -22,6 +26,7 @@ class Features:
     int a feature, or one int a token with IGNORED where nothing is predicted, or nothing; row says which row each
     feature came from (a long row may give several). offsets, where decoding needs them, hold for each token the
     characters of the row it covers and whether no other feature of the row shows it in more context, or None.
+    masking hides tokens as features enter a batch; labels then are the true tokens.
     """
 
     input_ids: Sequence[Sequence[int]]
@@ -29,17 +34,18 @@ class Features:
     row: Sequence[int]
     sequences: int = 1
     offsets: Sequence[Sequence[tuple[int, int, bool] | None]] | None = None
+    masking: Masking | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids) // self.sequences
 
-    @property
+    @cached_property
     def lengths(self) -> list[int]:
         """Padded tokens of each feature: its longest sequence times their number."""
-        n = self.sequences
-        if n == 1:
-            return [len(ids) for ids in self.input_ids]
-        return [n * max(map(len, self.input_ids[at : at + n])) for at in range(0, len(self.input_ids), n)]
+        ids, n = self.input_ids, self.sequences
+        each = ids.lengths if isinstance(ids, Ragged) else np.fromiter(map(len, ids), np.int64, len(ids))
+        padded: list[int] = (n * each.reshape(-1, n).max(axis=1)).tolist()
+        return padded
 
 
 class Format(Protocol):
@@ -102,22 +108,73 @@ class WithoutTraining:
         raise AssertionError("the format has no training")
 
 
-def collate(features: Features, indices: Sequence[int], pad_token_id: int) -> dict[str, Tensor]:
-    """Pad the chosen features to their longest: input_ids, attention_mask [sequences, tokens], labels if any."""
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerFast, first: Sequence[str], second: Sequence[str], max_length: int
+) -> list[list[int]]:
+    """`<s> first </s></s> second </s>` in at most max_length tokens, of two long texts both cut, else the longer one.
+
+    What the tokenizer's `longest_first` gives. That takes time and memory by the product of both texts' lengths: it
+    makes a pair of every two pieces it has cut off.
+    """
+    ids = [
+        tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        for texts in (first, second)
+    ]
+    cls, sep, room = tokenizer.cls_token_id, tokenizer.sep_token_id, max_length - 4
+    pairs = []
+    for a, b in zip(*ids, strict=True):
+        a_kept, b_kept = _kept_of_pair(len(a), len(b), room)
+        pairs.append([cls, *a[:a_kept], sep, sep, *b[:b_kept], sep])
+    return pairs
+
+
+def _kept_of_pair(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many tokens are kept of each of two texts where `room` are to be had for both."""
+    if first + second <= room:
+        return first, second
+    if first > second:
+        return _kept_of_pair(second, first, room)[::-1]
+    short = min(first, room // 2)
+    return short, room - short
+
+
+def collate(
+    features: Features, indices: Sequence[int], pad_token_id: int, *, draw: tuple[int, ...] = (0,)
+) -> dict[str, Tensor]:
+    """Pad the chosen features to their longest: input_ids, attention_mask [sequences, tokens], labels if any.
+
+    What masking hides depends on `draw` and the feature, not on the batch it is in.
+    """
+    if features.masking:
+        features, indices = _disguised(features, features.masking, indices, draw), range(len(indices))
     n = features.sequences
-    chosen = [features.input_ids[at] for i in indices for at in range(n * i, n * (i + 1))]
-    width = max(map(len, chosen))
-    ids = torch.full((len(chosen), width), pad_token_id, dtype=torch.long)
-    mask = torch.zeros((len(chosen), width), dtype=torch.long)
-    for row, tokens in enumerate(chosen):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        mask[row, : len(tokens)] = 1
-    batch = {"input_ids": ids, "attention_mask": mask}
+    ids, mask = _padded(features.input_ids, [at for i in indices for at in range(n * i, n * (i + 1))], pad_token_id)
+    batch = {"input_ids": ids, "attention_mask": mask.long()}
     if features.labels is not None:
-        batch["labels"] = _pad_labels([features.labels[i] for i in indices], width)
+        batch["labels"] = _labels(features.labels, indices)
     return batch
 
 
-def _pad_labels(labels: Sequence[int | Sequence[int]], width: int) -> Tensor:
-    rows = [[*label, *[IGNORED] * (width - len(label))] if isinstance(label, Sequence) else label for label in labels]
-    return torch.tensor(rows, dtype=torch.long)
+def _disguised(features: Features, masking: Masking, indices: Sequence[int], draw: tuple[int, ...]) -> Features:
+    """The chosen features with some tokens hidden; labels are the true tokens there."""
+    ids, labels = [], []
+    for i in indices:
+        true = features.input_ids[i]
+        seen, hidden = masking.disguise(true, (*draw, i))
+        ids.append(seen.tolist())
+        labels.append([token if chosen else IGNORED for token, chosen in zip(true, hidden, strict=True)])
+    return Features(ids, labels, range(len(ids)))
+
+
+def _padded(lists: Sequence[Sequence[int]], at: Sequence[int], fill: int) -> tuple[Tensor, Tensor]:
+    if not isinstance(lists, Ragged):
+        lists, at = Ragged.of([lists[i] for i in at]), range(len(at))
+    values, mine = lists.padded(at, fill)
+    return torch.from_numpy(values), torch.from_numpy(mine)
+
+
+def _labels(labels: Sequence[int] | Sequence[Sequence[int]], indices: Sequence[int]) -> Tensor:
+    """One a feature, or one a token, which ends where the tokens do."""
+    if isinstance(labels[indices[0]], Sequence):
+        return _padded(labels, indices, IGNORED)[0]  # type: ignore[arg-type]
+    return torch.tensor([labels[i] for i in indices], dtype=torch.long)

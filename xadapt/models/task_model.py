@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from xadapt.models.heads import MaskedLanguageHead
 
 
 class TaskModel(nn.Module):
@@ -13,7 +15,8 @@ class TaskModel(nn.Module):
 
     forward takes input_ids and attention_mask [batch, tokens] and gives the head's logits; the loss is the
     format's, summed over units, so that micro-batches add up exactly. Under a head that reads the first token
-    alone (`first_token_only`), the last layer computes that token alone.
+    alone (`first_token_only`), the last layer computes that token alone. A head that shares the word embedding
+    is given it, and the labels.
     """
 
     def __init__(self, encoder: PreTrainedModel, head: nn.Module) -> None:
@@ -21,12 +24,18 @@ class TaskModel(nn.Module):
         self.encoder = encoder
         self.head = head
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None) -> Tensor:
         short = getattr(self.head, "first_token_only", False)
         with last_layer_of_first_token(self.encoder) if short else nullcontext():
             hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        logits: Tensor = self.head(hidden)
+        extra = (self.encoder.get_input_embeddings().weight, labels) if shares_embedding(self.head) else ()
+        logits: Tensor = self.head(hidden, *extra)
         return logits
+
+
+def shares_embedding(head: nn.Module) -> TypeGuard[MaskedLanguageHead]:
+    """Whether a head predicts pieces by the encoder's own word embedding, which then must stay whole."""
+    return isinstance(head, MaskedLanguageHead)
 
 
 @contextmanager

@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from xadapt.data.ragged import Ragged
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,13 @@ class TrimmedVocabulary:
     ids: Tensor
     full: Tensor
 
-    def map(self, sequences: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Token ids to positions in the trimmed matrix."""
-        lookup = {piece: at for at, piece in enumerate(self.ids.tolist())}
-        return [[lookup[piece] for piece in sequence] for sequence in sequences]
+    def map(self, sequences: Sequence[Sequence[int]]) -> Ragged:
+        """Token ids to positions in the trimmed matrix; KeyError for one that is not in it."""
+        kept, given = self.ids.numpy(), Ragged.of(sequences)
+        positions = np.searchsorted(kept, given.flat).clip(max=len(kept) - 1)
+        if len(strange := given.flat[kept[positions] != given.flat]):
+            raise KeyError(int(strange[0]))
+        return Ragged(positions.astype(np.int32), given.bounds)
 
     def restore(self, encoder: PreTrainedModel, *, decay: float) -> None:
         """Put the whole matrix back: trained rows where they belong, the others times the decay they missed.
@@ -40,7 +46,10 @@ def trim_vocabulary(encoder: PreTrainedModel, sequences: Iterable[Sequence[int]]
 
     The padding index must keep its place since XLM-R counts positions by it.
     """
-    ids = torch.tensor(sorted({0, 1, 2, 3}.union(*sequences)))
+    occurring = {0, 1, 2, 3}
+    for sequence in sequences:
+        occurring.update(sequence)
+    ids = torch.tensor(sorted(occurring))
     embeddings = encoder.get_input_embeddings()
     full = embeddings.weight.data
     encoder.set_input_embeddings(_embedding(full[ids].clone(), embeddings.padding_idx))

@@ -10,8 +10,8 @@ from xadapt.data.rows import joined_splits
 from xadapt.evaluation.retrieval import sentence_vectors
 from xadapt.evaluation.zero_shot import Predictor, evaluate_languages, model_predictor
 from xadapt.formats import FORMATS, Features
-from xadapt.models.backbone import Backbone
-from xadapt.models.task_model import TaskModel
+from xadapt.models.backbone import Backbone, start_language_head
+from xadapt.models.task_model import TaskModel, shares_embedding
 from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import AdapterSpec
 from xadapt.tasks import Task
@@ -89,6 +89,8 @@ def _step(task: Task, features: Features, backbone: Backbone) -> tuple[Predictor
     encoder = open_regime(AdapterSpec()).attach(backbone, name=task.name)
     head = form.head(encoder.config.hidden_size, task, 0.1)
     assert head is not None
+    if shares_embedding(head):
+        start_language_head(head, encoder, backbone.folder)
     model, accelerator = TaskModel(encoder, head), make_accelerator("float32")
     pad = backbone.tokenizer.pad_token_id
     result = Training(

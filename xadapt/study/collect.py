@@ -56,7 +56,7 @@ def _scores(store: Store, setting: str, cell: Mapping[str, Any], result: Result)
     model = store.read(store.root / "train" / needs[0][:16]) if needs else None
     task = task_of(spec)
     shared = {
-        "task": task.name,
+        "task": cell["target"],
         "task_version": spec["task_version"],
         **{name: cell[name] for name in ("regime", "composition", "intermediate", "seed", "repeats")},
         "train_samples": model.record["train_samples"] if model else None,
@@ -68,7 +68,7 @@ def _scores(store: Store, setting: str, cell: Mapping[str, Any], result: Result)
         Score(
             **shared, language=row["language"], family=get_language(row["language"]).family, metric=metric,
             metric_version=spec["metrics"][metric], main=metric == task.main_metric, value=value, n=row["n"],
-            collapsed=row["collapsed"],
+            collapsed=row["collapsed"], stand_in=row.get("stand_in", ""),
         )
         for row in result.record["scores"]
         for metric, value in row["values"].items()

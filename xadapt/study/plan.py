@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from xadapt.models.identity import backbone_identity
 from xadapt.study.precision import resolve_dtype
 from xadapt.study.recipe import Recipe
 from xadapt.tasks import Task, get_task
-from xadapt.tasks.catalogue import train_task_of
+from xadapt.tasks.catalogue import TrainingData, get_training_data, train_task_of
 from xadapt.tasks.spec import Split
 from xadapt.tasks.user import stored_spec
 
@@ -130,6 +130,11 @@ def _in_order(wanted: list[Stage]) -> tuple[Stage, ...]:
     return tuple(found.values())
 
 
+def _trained_on(stage: Stage) -> str:
+    """What a training is on, for people: `mnli`, or `mnli@de+ru`."""
+    return stage.label.removeprefix("train ").partition(",")[0]
+
+
 class _Planner:
     """Makes stages of one recipe; holds what is looked up once: source, identities, data type."""
 
@@ -141,46 +146,51 @@ class _Planner:
         self.notes: list[str] = []
 
     def cell(self, target: str, regime: str, composition: str, intermediate: str) -> Cell:
-        task = get_task(target)
-        repeats = bool(intermediate) and task.trains and task.train_task == intermediate
+        data = get_training_data(target)
+        task = data.task
+        own = replace(data, task=get_task(task.train_task)).name
+        repeats = bool(intermediate) and task.trains and own == intermediate
         effective = "none" if repeats else composition
         if repeats:
             self.notes.append(
                 f"{target} with {composition} {intermediate} ({regime}): {intermediate} is {target}'s own training "
                 f"data, so there is nothing new to train; the cell shows composition none and is marked"
             )
-        evaluation = self.evaluate(task, self._model(task, regime, effective, intermediate))
+        evaluation = self.evaluate(task, self._model(data, regime, effective, intermediate))
         return Cell(regime, composition, intermediate, target, self.recipe.seed, evaluation, repeats)
 
-    def _model(self, task: Task, regime: str, composition: str, intermediate: str) -> Stage | None:
+    def _model(self, data: TrainingData, regime: str, composition: str, intermediate: str) -> Stage | None:
         """The training whose model is evaluated; None for retrieval straight from the backbone."""
         before = self.train_intermediate(intermediate, regime) if composition != "none" else None
-        return self._train(task, regime, composition, before) if task.trains else before
+        return self._train(data, regime, composition, before) if data.task.trains else before
 
     def train_intermediate(self, name: str, regime: str) -> Stage:
-        return self._train(get_task(name, role="intermediate"), regime, "none", None)
+        return self._train(get_training_data(name, role="intermediate"), regime, "none", None)
 
-    def _train(self, task: Task, regime: str, composition: str, before: Stage | None) -> Stage:
-        recipe, data_task = self.recipe, train_task_of(task)
+    def _train(self, data: TrainingData, regime: str, composition: str, before: Stage | None) -> Stage:
+        recipe, task, data_task = self.recipe, data.task, train_task_of(data.task)
+        # selection is on English whatever a task trains on; text without labels is no supervision in a language
+        dev_langs = data.langs if task.format == "mlm" else ("en",)
         settings = recipe.training_for(task, regime)
         numbers = settings.model_dump() | {"dtype": resolve_dtype(settings.dtype)}
         spec = {
             "backbone": self.backbone,
-            "train": self._split(data_task, "en", "train", recipe.max_train_samples),
+            "train": self._split(data_task, data.langs, "train", recipe.max_train_samples),
             # a target that is all test is selected on the dev split of what it trains on
             "dev": self._split(
-                task if "validation" in task.splits else data_task, "en", "validation", recipe.max_eval_samples
+                task if "validation" in task.splits else data_task, dev_langs, "validation", recipe.max_eval_samples
             ),
             "regime": dict(recipe.regimes.items())[regime].spec.model_dump(),
             "composition": composition,
             "training": numbers,
             "seed": recipe.seed,
         }
-        behind = f", {composition} {before.spec['dev']['task']}" if before else ""
-        rows = self._rows(data_task, ["en"], "train", recipe.max_train_samples)
+        behind = f", {composition} {_trained_on(before)}" if before else ""
+        rows = self._rows(data_task, data.langs, "train", recipe.max_train_samples)
+        rows = rows and min(rows, recipe.max_train_samples or rows)
         steps = settings.max_steps
         examples = steps * settings.batch_size if steps else rows and int(rows * settings.num_train_epochs)
-        label = f"train {task.name}, {regime}{behind}"
+        label = f"train {data.name}, {regime}{behind}"
         return Stage("train", spec, (before,) if before else (), self.where, label, examples)
 
     def evaluate(self, task: Task, model: Stage | None) -> Stage:
@@ -222,11 +232,13 @@ class _Planner:
         splits: tuple[Split, ...] = ("validation", "test") if task.format == "mining" else ("test",)
         return " ".join(self.source.identity(task, lang, split) for split in splits)
 
-    def _split(self, task: Task, lang: str, split: Literal["train", "validation"], cap: int | None) -> dict[str, Any]:
-        identity = self.source.identity(task, lang, split)
-        return {**stored_spec(task), "lang": lang, "data": identity, "max_samples": cap}
+    def _split(
+        self, task: Task, langs: tuple[str, ...], split: Literal["train", "validation"], cap: int | None
+    ) -> dict[str, Any]:
+        identity = " ".join(self.source.identity(task, lang, split) for lang in langs)
+        return {**stored_spec(task), "lang": "+".join(langs), "data": identity, "max_samples": cap}
 
-    def _rows(self, task: Task, languages: list[str], split: Any, cap: int | None) -> int | None:
+    def _rows(self, task: Task, languages: Sequence[str], split: Any, cap: int | None) -> int | None:
         counts = [self.source.count(task, lang, split) for lang in languages]
         known = [min(count, cap or count) if count is not None else cap for count in counts]
         return None if None in known else sum(count for count in known if count is not None)

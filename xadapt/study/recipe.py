@@ -9,6 +9,7 @@ from xadapt.errors import UserError, unknown
 from xadapt.languages import get_language
 from xadapt.regimes.specs import COMPOSITIONS, AdapterSpec, FullSpec, RegimeSpec, check_composition
 from xadapt.tasks import Task, get_task
+from xadapt.tasks.catalogue import get_training_data
 from xadapt.tasks.user import add_task_file
 from xadapt.training.settings import TrainingSettings
 
@@ -59,8 +60,8 @@ class Recipe(_Section):
     training holds numbers for all trainings, regimes.<name>.training and tasks.<name> override it in this
     order; what none of them says is the task's own default. The caps max_train_samples, max_eval_samples and
     max_predict_samples take the first rows of the train, dev and test splits. task_files name files of users'
-    own tasks. languages restricts the
-    evaluation; without it every language of each target that the data has.
+    own tasks. An intermediate task or a target trains in English unless languages stand behind its name,
+    `mnli@de+ru`. languages restricts the evaluation; without it every language of each target that the data has.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = "study"
@@ -90,12 +91,12 @@ class Recipe(_Section):
     @field_validator("intermediate")
     @classmethod
     def _intermediate_exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(get_task(name, place="intermediate", role="intermediate").name for name in names)
+        return tuple(get_training_data(name, place="intermediate", role="intermediate").name for name in names)
 
     @field_validator("targets")
     @classmethod
     def _targets_exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(get_task(name, place="targets", role="target").name for name in names)
+        return tuple(get_training_data(name, place="targets", role="target").name for name in names)
 
     @field_validator("languages")
     @classmethod

@@ -5,20 +5,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from xadapt.errors import UserError, unknown
 from xadapt.study.recipe import Recipe
-
-
-class _NoAliases(yaml.SafeLoader):
-    """Plain YAML: aliases, with which a small file grows without bound, are refused."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed")
-        return super().compose_node(parent, index)
+from xadapt.tasks.plain_yaml import parse_yaml
 
 
 def load_recipe(path: str | Path, *, overrides: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> Recipe:
@@ -63,7 +54,7 @@ def _read(file: Path, *, seen: tuple[Path, ...]) -> dict[str, Any]:
     if file.resolve() in seen:
         raise UserError(f"{file}: `extends` goes round in a circle: {' -> '.join(p.name for p in seen)}")
     try:
-        values = _yaml(file.read_text(encoding="utf-8-sig"))
+        values = parse_yaml(file.read_text(encoding="utf-8-sig"))
     except (ValueError, OSError) as error:
         raise UserError(f"{file} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
@@ -100,19 +91,9 @@ def _set(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise UserError(f"--set '{override}': '{key}' is a value, not a section")
     try:
-        values[last] = _yaml(text)
+        values[last] = parse_yaml(text)
     except ValueError as error:
         raise UserError(f"--set '{override}' has no YAML value: {error}") from error
-
-
-def _yaml(text: str) -> Any:
-    """Parse one YAML document; ValueError, in one line, for whatever the library raises about it."""
-    try:
-        return yaml.load(text, Loader=_NoAliases)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates and numbers that do not exist
-        raise ValueError(" ".join(str(error).split())) from error
 
 
 def _located(error: ValidationError, place: str) -> UserError:

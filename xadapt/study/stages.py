@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,13 +14,16 @@ from transformers import PreTrainedModel
 
 from xadapt.data import Rows, Source, open_source
 from xadapt.data.rows import joined_splits
+from xadapt.data.splits import in_turn
 from xadapt.errors import UserError
 from xadapt.evaluation.predictions import PredictionFile
 from xadapt.evaluation.retrieval import sentence_vectors
 from xadapt.evaluation.zero_shot import LanguageResult, Predictor, evaluate_languages, model_predictor, score_language
 from xadapt.formats import FORMATS, Features
-from xadapt.models.backbone import Backbone
-from xadapt.models.task_model import TaskModel
+from xadapt.formats.cache import encoded
+from xadapt.models.backbone import Backbone, start_language_head
+from xadapt.models.embedded import cache_root
+from xadapt.models.task_model import TaskModel, shares_embedding
 from xadapt.models.trimming import TrimmedVocabulary, trim_vocabulary
 from xadapt.regimes.protocol import Regime, open_regime
 from xadapt.regimes.specs import RegimeSpec
@@ -95,13 +99,15 @@ class _Train:
         train, dev = self._encode(self.train_rows), self._encode(self.dev_rows)
         encoder = self._attach()
         trainable = sum(parameter.numel() for _, parameter in self.regime.trainable(encoder))
-        trimmed = None
-        if self.stage.spec["regime"]["name"] == "full":
-            trimmed = trim_vocabulary(encoder, [*train.input_ids, *dev.input_ids])
-            train, dev = _trim(trimmed, train), _trim(trimmed, dev)
         torch.manual_seed(self.stage.spec["seed"])
         head = self.form.head(encoder.config.hidden_size, self.task, encoder.config.hidden_dropout_prob)
         assert head is not None
+        trimmed = None
+        if shares_embedding(head):
+            start_language_head(head, encoder, self.backbone.folder)
+        elif self.stage.spec["regime"]["name"] == "full":
+            trimmed = trim_vocabulary(encoder, chain(train.input_ids, dev.input_ids))
+            train, dev = _trim(trimmed, train), _trim(trimmed, dev)
         model = TaskModel(encoder, head)
         result = self._fit(model, train, dev)
         if trimmed:
@@ -111,10 +117,17 @@ class _Train:
         return self._record(result, trainable + sum(p.numel() for p in head.parameters()))
 
     def _rows(self, source: Source, of: Mapping[str, Any], split: Split) -> Rows:
-        return _load(source, task_of(of), of["lang"], split, of["max_samples"], of["data"])
+        langs, identities = of["lang"].split("+"), of["data"].split(" ")
+        cap = of["max_samples"]
+        parts = [
+            _load(source, task_of(of), lang, split, cap, identity)
+            for lang, identity in zip(langs, identities, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else in_turn(parts, limit=cap)
 
     def _encode(self, rows: Rows) -> Features:
-        return self.form.encode(rows, self.task, self.backbone.tokenizer, self.settings.max_seq_length)
+        length = self.settings.max_seq_length
+        return encoded(self.form, rows, self.task, self.backbone.tokenizer, max_length=length, folder=_token_cache())
 
     def _attach(self) -> PreTrainedModel:
         torch.manual_seed(self.stage.spec["seed"])
@@ -147,7 +160,9 @@ class _Train:
         labels = {"labels": list(self.task.labels)} if self.task.open_labels else {}
         return labels | {
             "train_samples": len(self.train_rows),
+            "train_skipped": self.train_rows.skipped,
             "dev_samples": len(self.dev_rows),
+            "dev_skipped": self.dev_rows.skipped,
             "steps": len(result.losses),
             "final_loss": result.losses[-1],
             "selected_step": result.best_step,
@@ -158,6 +173,14 @@ class _Train:
             "padding": round(result.padding, 4),
             "dtype": self.settings.dtype,
         }
+
+
+def _token_cache() -> Path | None:
+    """Where encoded rows are kept; None on a machine where the user has no home."""
+    try:
+        return cache_root() / "tokens"
+    except RuntimeError:
+        return None
 
 
 def _trim(trimmed: TrimmedVocabulary, features: Features) -> Features:
@@ -180,8 +203,9 @@ def _evaluate(
     scores: list[dict[str, Any]] = []
     with PredictionFile(folder / "predictions.parquet", task) as file:
         for result in evaluate_languages(
-            task, languages(), predict, backbone.tokenizer, max_length=spec["max_seq_length"]
-        ):
+            task, languages(), predict, backbone.tokenizer, max_length=spec["max_seq_length"],
+            token_cache=_token_cache(),
+        ):  # fmt: skip
             file.write(result)
             scores.append(_score(task, result))
     (folder / "scores.json").write_text(json.dumps(scores, indent=1))
@@ -223,4 +247,7 @@ def _regime(trained: Result) -> Regime:
 
 
 def _score(task: Task, result: LanguageResult) -> dict[str, Any]:
-    return {"language": result.lang, "n": result.n, "values": result.values, "collapsed": result.collapsed}
+    return {
+        "language": result.lang, "n": result.n, "values": result.values, "collapsed": result.collapsed,
+        "skipped": result.skipped, "stand_in": result.stand_in,
+    }  # fmt: skip

@@ -1,5 +1,7 @@
 """All tasks by name."""
 
+from dataclasses import dataclass
+
 from xadapt.errors import UserError, unknown
 from xadapt.tasks.intermediate import INTERMEDIATE_TASKS
 from xadapt.tasks.spec import Task
@@ -29,6 +31,36 @@ def train_task_of(task: Task) -> Task:
                 f"{getattr(data, what)}; give both the same, in one order"
             )
     return data
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A task and the languages it is trained on, `mnli@de+ru` for short; in English it is the task's name alone."""
+
+    task: Task
+    langs: tuple[str, ...] = ("en",)
+
+    @property
+    def name(self) -> str:
+        return self.task.name if self.langs == ("en",) else f"{self.task.name}@{'+'.join(self.langs)}"
+
+
+def get_training_data(name: str, *, place: str = "--task", role: str | None = None) -> TrainingData:
+    """What `task` or `task@lang+lang` means, the languages sorted.
+
+    Raises UserError for an unknown task, one without training, or a language it has no train split in.
+    """
+    head, at, tail = name.partition("@")
+    task = get_task(head, place=place, role=role)
+    if not at:
+        return TrainingData(task)
+    if not task.trains:
+        raise UserError(f"{place}: '{name}': task '{head}' has no training; leave @{tail} out")
+    valid = train_task_of(task).train_languages
+    for lang in tail.split("+"):
+        if lang not in valid:
+            raise unknown("language", lang, valid, place=f"{place} '{name}' (languages to train {head} on)")
+    return TrainingData(task, tuple(sorted(set(tail.split("+")))))
 
 
 def get_task(name: str, *, place: str = "--task", role: str | None = None) -> Task:

@@ -1,6 +1,7 @@
 """English intermediate tasks (Phang et al. 2020, table 1)."""
 
-from xadapt.tasks.spec import HubSource, Optimisation, Part, Task
+from xadapt.languages import LANGUAGES
+from xadapt.tasks.spec import HubSource, Optimisation, Part, Task, Translation
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 PAIR = {
@@ -26,10 +27,19 @@ MNLI = Task(
     labels=NLI_LABELS,
     source_labels=NLI_LABELS,
     splits={"train": ("train",), "validation": _MNLI_SPLITS},
+    translated=Translation(
+        hub=HubSource(dataset="facebook/xnli", config="{lang}", licence="CC BY-NC 4.0"),
+        mirror="xnli/{lang}",
+        splits={"train": ("train",)},
+        languages=("ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"),
+    ),
     metrics=("accuracy",),
     optimisation=PAIR,
     citation="Williams et al. 2018, A Broad-Coverage Challenge Corpus for Sentence Understanding through Inference",
-    notes=("392,702 train, 9,815 matched and 9,832 mismatched validation pairs",),
+    notes=(
+        "392,702 train, 9,815 matched and 9,832 mismatched validation pairs",
+        "the train splits of XNLI are its machine translations: mnli@de trains on German, mnli@de+ru on both",
+    ),
 )
 
 ANLI = MNLI.model_copy(
@@ -38,6 +48,7 @@ ANLI = MNLI.model_copy(
         "description": "ANLI+: SNLI, MNLI and the three rounds of adversarial NLI, one shared head",
         "hub": HubSource(dataset="facebook/anli", config="plain_text", licence="CC BY-NC 4.0"),
         "mirror": "anli",
+        "translated": None,
         "splits": {
             "train": ("train_r1+train_r2+train_r3",),
             "validation": ("dev_r1+dev_r2+dev_r3",),
@@ -200,4 +211,34 @@ CCG = Task(
     ),
 )
 
-INTERMEDIATE_TASKS = (MNLI, ANLI, QQP, SQUAD, SQUAD_V2, HELLASWAG, COSMOS_QA, COMMONSENSE_QA, CCG)
+MLM = Task(
+    name="mlm",
+    role="intermediate",
+    format="mlm",
+    description="masked language modelling on raw text, one line an example",
+    languages=("en", *(code for code in LANGUAGES if code != "en")),
+    hub=HubSource(
+        dataset="",
+        config="",
+        licence="that of the text",
+        elsewhere=(
+            "raw text is your own choice: put train.txt and validation.txt, one line an example, or Parquet files with "
+            "a column text, into the folder mlm/<language>/ of a mirror and give --data MIRROR"
+        ),
+    ),
+    mirror="mlm/{lang}",
+    columns={"text": "text"},
+    splits={"train": ("train",), "validation": ("validation",)},
+    metrics=("accuracy", "perplexity"),
+    optimisation={
+        "full": Optimisation(learning_rate=5e-5, num_train_epochs=1),
+        "adapter": Optimisation(learning_rate=1e-4, num_train_epochs=1),
+    },
+    citation="Devlin et al. 2019, BERT; Conneau et al. 2020, Unsupervised Cross-lingual Representation Learning at Scale",
+    notes=(
+        "15 % of the tokens are to be predicted: 80 % of them masked, 10 % replaced, 10 % left as they are",
+        "mlm@sw+yo trains on two languages in turn, and selects on the same languages' validation text",
+    ),
+)
+
+INTERMEDIATE_TASKS = (MNLI, ANLI, QQP, SQUAD, SQUAD_V2, HELLASWAG, COSMOS_QA, COMMONSENSE_QA, CCG, MLM)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from xadapt.languages import Language, add_language, get_language
 
 Split = Literal["train", "validation", "test"]
-FormatName = Literal["classification", "tagging", "span", "choice", "retrieval", "mining"]
+FormatName = Literal["classification", "tagging", "span", "choice", "retrieval", "mining", "mlm"]
 FORMAT_FIELDS: dict[str, tuple[str, ...]] = {
     "classification": ("text_a", "text_b", "label"),
     "tagging": ("tokens", "tags"),
@@ -15,6 +15,7 @@ FORMAT_FIELDS: dict[str, tuple[str, ...]] = {
     "choice": ("prompt", "stem", "choices", "label"),
     "retrieval": ("source", "target"),
     "mining": ("side", "id", "text", "gold"),
+    "mlm": ("text",),
 }
 OPTIONAL_FIELDS = frozenset({"text_b", "stem"})
 
@@ -61,10 +62,16 @@ class Part(_Frozen):
     splits: dict[Split, tuple[str, ...]]
 
 
+class Translation(Part):
+    """Where the train split of an English task lies in other languages, in the same columns."""
+
+    languages: tuple[str, ...]
+
+
 class Optimisation(_Frozen):
     """A task's starting point for one regime on XLM-R; a recipe overrides any of it."""
 
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, le=10)
     num_train_epochs: int = Field(gt=0)
     per_device_train_batch_size: int = Field(default=32, gt=0)
 
@@ -78,7 +85,8 @@ class Task(_Frozen):
     without names, `aliases` names that sources use for ours. With open_labels an intermediate tagging task's labels
     are the tags of its training rows, sorted by name; a dev tag that is none of them counts as wrong. no_answer says that questions may have no answer.
     splits maps each split to the names under which sources keep it, first match wins; a name may be a share,
-    `train[:90%]`, or a sum, `train_r1+train_r2`. `more` adds other data sets' rows, in proportion.
+    `train[:90%]`, or a sum, `train_r1+train_r2`. `more` adds other data sets' rows, in proportion; `translated` has
+    the train split in languages that are none of the task's.
     skip names the raw values for which a row is left out, by field; what is left out is counted. A target with
     `train_on` trains on that task's English train split. metrics[0] is the headline. own_languages describes
     languages outside the table; own says that the spec is a user's.
@@ -89,7 +97,7 @@ class Task(_Frozen):
     role: Literal["intermediate", "target"]
     format: FormatName
     description: str
-    version: int = 1
+    version: int = Field(default=1, ge=1)
     languages: tuple[str, ...]
     hub: HubSource = HubSource(dataset="", config="", licence="")
     mirror: str
@@ -101,6 +109,7 @@ class Task(_Frozen):
     no_answer: bool = False
     splits: dict[Split, tuple[str, ...]]
     more: tuple[Part, ...] = ()
+    translated: Translation | None = None
     skip: dict[str, tuple[int | str, ...]] = {}
     train_on: str | None = None
     metrics: tuple[str, ...] = Field(min_length=1)
@@ -122,7 +131,7 @@ class Task(_Frozen):
         fields = FORMAT_FIELDS[self.format]
         if set(fields) - OPTIONAL_FIELDS - set(self.columns) or set(self.columns) - set(fields):
             raise ValueError(f"task '{self.name}': columns must name exactly {', '.join(fields)}")
-        for code in self.languages:
+        for code in self.train_languages:
             get_language(code, place=f"task '{self.name}'")
         for name, given, known in (("skip", self.skip, self.columns), ("aliases", self.aliases.values(), self.labels)):
             if strange := sorted(set(given) - set(known)):
@@ -154,6 +163,15 @@ class Task(_Frozen):
     def parts(self) -> tuple[Part, ...]:
         """The data sets whose rows make the task."""
         return (Part(hub=self.hub, mirror=self.mirror, splits=self.splits), *self.more)
+
+    def parts_in(self, lang: str) -> tuple[Part, ...]:
+        """The data sets whose rows make the task in a language: translations where it has none of its own."""
+        return (self.translated,) if self.translated and lang not in self.languages else self.parts
+
+    @property
+    def train_languages(self) -> tuple[str, ...]:
+        """The languages whose rows it may be trained on; its sources may lack the train split of some."""
+        return (*self.languages, *(self.translated.languages if self.translated else ()))
 
     @property
     def source_columns(self) -> tuple[str, ...]:

@@ -1,15 +1,20 @@
 """Users' own tasks: the same spec, read from a YAML file."""
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from xadapt.errors import UserError, unknown
+from xadapt.errors import UserError, short, unknown
 from xadapt.tasks.catalogue import BUILT_IN, TASKS
+from xadapt.tasks.plain_yaml import parse_yaml
 from xadapt.tasks.spec import Task
+
+LARGEST = 100_000  # bytes of a task file: a second's reading
+PLACEHOLDERS = ("{lang}", "{name}", "{lower}", "{iso3}")
 
 
 def add_task_file(path: str | Path) -> Task:
@@ -25,24 +30,25 @@ def add_task_file(path: str | Path) -> Task:
 def read_task_file(path: str | Path) -> Task:
     """The task that a YAML file describes, in the spec's own keys; UserError naming file and key."""
     file = _find(Path(path))
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())[:300]}") from error
+    values = _read(file)
     if not isinstance(values, dict):
         raise UserError(f"{file}: a task is a mapping of keys to values; configs/tasks/ has an example")
-    if values.get("name") in BUILT_IN:
-        raise UserError(f"{file}: name = '{values['name']}' is a task of the catalogue; choose another name")
+    name = values.get("name")
+    if isinstance(name, str) and name in BUILT_IN:
+        raise UserError(f"{file}: name = '{name}' is a task of the catalogue; choose another name")
     try:
-        return Task.model_validate(values | {"own": True})
+        task = Task.model_validate(values | {"own": True})
     except ValidationError as error:
         raise _located(error, file) from error
+    _check_values(task, values, file)
+    _check_templates(task, file)
+    return task
 
 
 def stored_spec(task: Task) -> dict[str, Any]:
     """What a stage keeps of a task: name and version, and the whole spec of a user's own."""
     kept: dict[str, Any] = {"task": task.name, "task_version": task.version}
-    return kept | ({"task_spec": task.model_dump(mode="json")} if task.own else {})
+    return kept | ({"task_spec": task.model_dump(mode="json", exclude_defaults=True)} if task.own else {})
 
 
 def task_of(stored: Mapping[str, Any]) -> Task:
@@ -52,9 +58,71 @@ def task_of(stored: Mapping[str, Any]) -> Task:
     return BUILT_IN[stored["task"]]
 
 
+def _read(file: Path) -> Any:
+    if (size := file.stat().st_size) > LARGEST:
+        raise UserError(f"{file} has {size} bytes, a task file at most {LARGEST}; give the task's file, not its data")
+    try:
+        data = file.read_bytes()
+        return parse_yaml(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{file}, line {line}: not UTF-8; write the file as UTF-8") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as YAML: {error}") from error
+
+
+def _check_values(task: Task, values: Mapping[str, Any], file: Path) -> None:
+    """UserError for what a spec's types let pass and no task can mean."""
+    for at, label in enumerate(task.labels):
+        if not label.strip():
+            raise UserError(f"{file}: labels.{at} is empty; give the label a name")
+    if {"label", "tags"} & set(task.columns) and not (task.labels or task.open_labels):
+        raise UserError(f"{file}: labels: format {task.format} needs the names of the labels; list them")
+    for key, codes in (("languages", task.languages), ("own_languages", [own.code for own in task.own_languages])):
+        if twice := [code for at, code in enumerate(codes) if code in codes[:at]]:
+            raise UserError(f"{file}: {key}: '{twice[0]}' stands twice; remove one")
+    if not task.languages:
+        raise UserError(f"{file}: languages is empty; name at least one")
+    regimes = sorted({name for known in BUILT_IN.values() for name in known.optimisation})
+    for regime in task.optimisation:
+        if regime not in regimes:
+            raise unknown("regime", regime, regimes, place=f"{file}: optimisation")
+    numbers = {
+        f"optimisation.{regime}.{key}": value
+        for regime, given in values.get("optimisation", {}).items()
+        for key, value in given.items()
+    }
+    numbers |= {key: values.get(key) for key in ("version", "max_seq_length")}
+    for key, value in numbers.items():
+        if isinstance(value, bool):  # which Python takes for 0 or 1
+            raise UserError(f"{file}: {key} = {value}: Input should be a number")
+
+
+def _check_templates(task: Task, file: Path) -> None:
+    """UserError for braces that `fill` cannot fill, or would fill with more than a language's names."""
+    parts = {"": task.parts[0], **{f"more.{at}.": part for at, part in enumerate(task.more)}}
+    parts |= {"translated.": task.translated} if task.translated else {}
+    templates = {
+        f"{at}{key}": template
+        for at, part in parts.items()
+        for key, template in (
+            ("mirror", part.mirror), ("hub.config", part.hub.config), ("hub.id_prefix", part.hub.id_prefix)
+        )
+    }  # fmt: skip
+    for key, template in templates.items():
+        rest = template
+        for placeholder in PLACEHOLDERS:
+            rest = rest.replace(placeholder, "")
+        if wrong := re.search(r"\{[^}]*\}?|\}", rest):
+            raise unknown("placeholder", wrong[0], PLACEHOLDERS, place=f"{file}: {key} = {short(template)}")
+        if "\0" in template:
+            raise UserError(f"{file}: {key} = {short(template)}: no path holds the character NUL; remove it")
+
+
 def _find(path: Path) -> Path:
-    if path.is_file():
-        return path
+    with suppress(OSError):  # a name too long for the system is no file either
+        if path.is_file():
+            return path
     import xadapt_configs
 
     folder = Path(next(iter(xadapt_configs.__path__))) / "tasks"
@@ -78,5 +146,5 @@ def _located(error: ValidationError, file: Path) -> UserError:
         fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else Task.model_fields
         return unknown("key", last, fields, place=": ".join([str(file), *parents]))
     key = ".".join([*parents, last])
-    given = "" if problem["type"] == "missing" else f" = {str(problem.get('input'))[:80]!r}"
-    return UserError(f"{file}: {key}{given}: {problem['msg']}")
+    given = "" if problem["type"] == "missing" else f" = {short(problem.get('input'))}"
+    return UserError(f"{file}: {key}{given}: {problem['msg'].replace('tuple', 'list')}")

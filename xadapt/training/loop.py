@@ -123,7 +123,7 @@ class Training:
     def _step(self, step: int, indices: list[int]) -> None:
         started = time.perf_counter()
         self.model.train()
-        loss = self._backward(indices)
+        loss = self._backward(step, indices)
         self._check_finite("loss", loss, step)
         norm = self._clip()
         self._check_finite("gradient norm", norm, step)
@@ -136,10 +136,10 @@ class Training:
         for monitor in self.monitors:
             monitor.step(step, self.total_steps, values)
 
-    def _backward(self, indices: list[int]) -> float:
+    def _backward(self, step: int, indices: list[int]) -> float:
         """Accumulate the gradient of the mean loss over the optimizer batch; the loss."""
         batches = [
-            collate(self.features, rows, self.pad_token_id)
+            collate(self.features, rows, self.pad_token_id, draw=(self.seed, step))
             for rows in micro_batches(indices, self.features.lengths, token_budget=self.token_budget)
         ]
         units = sum(self.format.units(batch["labels"]) for batch in batches)
@@ -149,7 +149,7 @@ class Training:
             self.result.positions += batch["attention_mask"].numel()
             batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
             with self._dropout():
-                logits = self.model(batch["input_ids"], batch["attention_mask"])
+                logits = self.model(**batch)
             loss = self.format.loss(logits, batch["labels"]) / units
             self.accelerator.backward(loss)
             total += loss.item()

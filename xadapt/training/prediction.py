@@ -24,7 +24,7 @@ def predict_logits(
     with torch.inference_mode():
         for indices in micro_batches(range(len(features)), lengths, token_budget=token_budget):
             batch = collate(features, indices, pad_token_id)
-            logits = model(batch["input_ids"].to(device), batch["attention_mask"].to(device)).float().cpu()
+            logits = model(**{name: tensor.to(device) for name, tensor in batch.items()}).float().cpu()
             for at, i in enumerate(indices):
                 found[i] = logits[at, : lengths[i]] if logits.dim() == 3 else logits[at]
             if progress:
