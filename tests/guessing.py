@@ -5,6 +5,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
+from xadapt.data.suite.scenes import Row
+
 Example = tuple[list[str], str]  # features or tokens, and a label
 Tagged = tuple[list[str], list[str]]
 
@@ -99,3 +101,12 @@ def nearest(queries: Sequence[str], texts: Sequence[str]) -> list[int]:
                 scores[i] += math.log(len(texts) / len(holders[trigram]))
         found.append(scores.index(max(scores)))
     return found
+
+
+def choices_of(row: Row) -> tuple[list[str], int]:
+    """The choices of a multiple choice row and the index of the right one."""
+    if "endings" in row:
+        return row["endings"], int(row["label"])
+    if "choices" in row:
+        return row["choices"]["text"], row["choices"]["label"].index(row["answerKey"])
+    return [row[f"answer{i}"] for i in range(4)], row["label"]

@@ -1,7 +1,6 @@
 """Task files that are none: every one is answered at once, with the file and the key or line, in one line."""
 
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,8 +8,6 @@ import pytest
 from damage import refused
 from test_cli import xadapt
 
-from xadapt.languages import LANGUAGES
-from xadapt.tasks import TASKS
 from xadapt.tasks.user import LARGEST, read_task_file
 
 GOOD = """\
@@ -30,16 +27,6 @@ optimisation:
   full: {learning_rate: 2.0e-5, num_train_epochs: 3}
 """
 MORE = "more: [{mirror: x, splits: {train: [train]}, hub: {dataset: '', config: '{foo}', licence: ''}}]\n"
-
-
-@pytest.fixture(autouse=True)
-def only_here() -> Iterator[None]:
-    """What a test makes known is forgotten afterwards."""
-    tasks, languages = dict(TASKS), dict(LANGUAGES)
-    yield
-    for known, before in ((TASKS, tasks), (LANGUAGES, languages)):
-        known.clear()
-        known.update(before)  # type: ignore[arg-type]
 
 
 def sub(old: str, new: str) -> str:

@@ -17,6 +17,7 @@ from guessing import (
     Tagged,
     bayes,
     best_sentence,
+    choices_of,
     commonest_tags,
     missing,
     nearest,
@@ -87,15 +88,6 @@ def spans(task: str) -> Found:
         "most question words": 100 * sum(map(int.__eq__, best, right)) / len(rows),
     }
     return 100 * sum(1 / len(sentences(row["context"])) for row in rows) / len(rows), found
-
-
-def choices_of(row: Row) -> tuple[list[str], int]:
-    """The choices of a multiple choice row and the index of the right one."""
-    if "endings" in row:
-        return row["endings"], int(row["label"])
-    if "choices" in row:
-        return row["choices"]["text"], row["choices"]["label"].index(row["answerKey"])
-    return [row[f"answer{i}"] for i in range(4)], row["label"]
 
 
 def choice(task: str) -> Found:

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from guessing import words
+from guessing import choices_of, words
 
 from xadapt.data.suite import languages, suite_rows, task_languages
 from xadapt.data.suite.grammar import UPOS, load_language
@@ -143,15 +143,6 @@ def test_grids_stay_in_their_split_and_tell_scenes_apart_only_together() -> None
                 assert owners == {split}
                 cells = {(getattr(s, first), getattr(s, second)) for s in grid.scenes}
                 assert len(cells) == len(grid.scenes) == len({getattr(s, grid.asked) for s in grid.scenes})
-
-
-def choices_of(row: Row) -> tuple[list[str], int]:
-    """The choices of a multiple choice row and the index of the right one."""
-    if "endings" in row:
-        return row["endings"], int(row["label"])
-    if "choices" in row:
-        return row["choices"]["text"], row["choices"]["label"].index(row["answerKey"])
-    return [row[f"answer{i}"] for i in range(4)], row["label"]
 
 
 @pytest.mark.parametrize("task", CHOICES)
