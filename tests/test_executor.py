@@ -236,7 +236,7 @@ def test_an_error_nobody_foresaw_stays_in_its_branch_too(
 ) -> None:
     recipe, store = make(targets=["tatoeba"], regimes={"adapter": REGIMES["adapter"]}), Store(tmp_path / "s")
     with monkeypatch.context() as patch:
-        patch.setattr("xadapt.study.stages.save_file", lambda *_: 1 / 0)
+        patch.setattr("xadapt.study.train_stage.save_file", lambda *_: 1 / 0)
         outcomes, _ = run(recipe, store)
     assert [outcome.status for outcome in outcomes.values()] == ["succeeded", "failed", "not run"]
     failed = next(outcome for outcome in outcomes.values() if outcome.status == "failed")

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from xadapt.study.plan import Plan, Stage
-from xadapt.study.stages import Reporter, run_stage
+from xadapt.study.stages import run_stage
 from xadapt.study.store import Result, Store
+from xadapt.study.surroundings import Reporter
 
 
 @dataclass(frozen=True)

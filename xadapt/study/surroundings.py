@@ -1,0 +1,57 @@
+"""What every stage works with: the store, its folder, the backbone, the rows, and who is told of progress."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import TypeAdapter
+
+from xadapt.data import Rows, Source
+from xadapt.errors import UserError
+from xadapt.models.backbone import Backbone
+from xadapt.models.embedded import cache_root
+from xadapt.regimes.specs import RegimeSpec
+from xadapt.study.plan import Stage
+from xadapt.study.store import Store
+from xadapt.tasks import Task
+from xadapt.tasks.spec import Split
+from xadapt.training.loop import Monitor
+
+REGIME_SPEC: TypeAdapter[RegimeSpec] = TypeAdapter(RegimeSpec)
+
+
+class Reporter(Protocol):
+    """Told how a stage goes: the monitors of a training, the rows an evaluation has done."""
+
+    def monitors(self, stage: Stage) -> list[Monitor]: ...
+
+    def evaluated(self, stage: Stage, total: int) -> Callable[[int], None]: ...
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """A stage about to run: what it reads from, and the folder it writes to."""
+
+    stage: Stage
+    store: Store
+    folder: Path
+    reporter: Reporter
+    backbone: Backbone
+    source: Source
+
+
+def load_planned(source: Source, task: Task, lang: str, split: Split, limit: int | None, planned: str) -> Rows:
+    """The rows of a split; UserError if they are not those the stage was planned, and is kept, under."""
+    rows = source.load(task, lang, split, limit=limit)
+    if rows.identity != planned:
+        raise UserError(f"{rows.place} has changed since the study was planned; run it again")
+    return rows
+
+
+def token_cache() -> Path | None:
+    """Where encoded rows are kept; None on a machine where the user has no home."""
+    try:
+        return cache_root() / "tokens"
+    except RuntimeError:
+        return None
