@@ -9,7 +9,7 @@ import typer
 _MODEL, _DATA, _TRAINING, _RUN = "Model", "Data", "Training", "Running"
 
 Task = Annotated[str, typer.Option(help="The task; `xadapt tasks` lists them.", rich_help_panel=_DATA)]
-Regime = Annotated[str, typer.Option(help="What trains: adapter or full.", rich_help_panel=_MODEL)]
+Regime = Annotated[str, typer.Option(help="What trains: adapter, lora or full.", rich_help_panel=_MODEL)]
 Backbone = Annotated[
     str,
     typer.Option(help="A hub id, an XLM-R folder, or 'embedded'.", rich_help_panel=_MODEL, envvar="XADAPT_BACKBONE"),
@@ -24,17 +24,81 @@ ReductionFactor = Annotated[
 NonLinearity = Annotated[
     str | None, typer.Option(help="relu, gelu, swish or tanh; default relu.", rich_help_panel=_MODEL)
 ]
-Composition = Annotated[
+LoraR = Annotated[int | None, typer.Option(help="Rank of the deltas; default 16.", rich_help_panel=_MODEL)]
+LoraAlpha = Annotated[
+    float | None, typer.Option(help="Deltas times alpha over rank; default 32.", rich_help_panel=_MODEL)
+]
+LoraDropout = Annotated[
+    float | None, typer.Option(help="Dropout in front of the deltas; default 0.", rich_help_panel=_MODEL)
+]
+TargetModules = Annotated[
     str | None,
     typer.Option(
-        help="How the intermediate task enters: none, continue or stack. Default: none without --intermediate, with "
-        "it stack for adapters and continue for full.",
+        help="Where deltas go, joined by commas: query, key, value, attention.output.dense, intermediate.dense, "
+        "output.dense; default query,key,value.",
         rich_help_panel=_MODEL,
     ),
 ]
+UseRslora = Annotated[
+    bool | None, typer.Option("--use-rslora", help="Scale by the root of the rank.", rich_help_panel=_MODEL)
+]
+UseDora = Annotated[
+    bool | None, typer.Option("--use-dora", help="Learn the weights' norms apart.", rich_help_panel=_MODEL)
+]
+Composition = Annotated[
+    str | None,
+    typer.Option(
+        help="How intermediate tasks enter: none, continue, stack, fusion, average or multitask; `xadapt regimes` says "
+        "what each regime has. Default: none without --intermediate; with one, continue for full, else stack; with "
+        "several, multitask for full, else fusion.",
+        rich_help_panel=_MODEL,
+    ),
+]
+JointComposition = Annotated[
+    str | None,
+    typer.Option(help="multitask, to train several tasks as one model; else one each.", rich_help_panel=_MODEL),
+]
 Intermediate = Annotated[
     str | None,
-    typer.Option(help="The intermediate task behind the target: mnli, or mnli@de.", rich_help_panel=_MODEL),
+    typer.Option(
+        help="The intermediate tasks behind the target: mnli, mnli@de, or several joined by commas.",
+        rich_help_panel=_MODEL,
+    ),
+]
+TrainOn = Annotated[
+    str | None,
+    typer.Option(
+        help="What trains a fusion's attention: mixture (of the intermediate tasks) or target; default mixture.",
+        rich_help_panel=_MODEL,
+    ),
+]
+ReferenceFusion = Annotated[
+    bool | None,
+    typer.Option("--reference-fusion", help="AdapterFusion by the library's own path.", rich_help_panel=_MODEL),
+]
+FusionRegularization = Annotated[
+    float | None,
+    typer.Option(help="Weight of AdapterFusion's value penalty, 0 for none; default 0.01.", rich_help_panel=_MODEL),
+]
+FusedTasks = Annotated[
+    str, typer.Option("--tasks", help="The intermediate tasks, joined by commas, or all.", rich_help_panel=_DATA)
+]
+FusedTarget = Annotated[
+    str | None, typer.Option("--target", help="The target, with --train-on target.", rich_help_panel=_DATA)
+]
+MixingCap = Annotated[
+    int | None, typer.Option(help="Rows that count of a task in the draw; default 131072.", rich_help_panel=_TRAINING)
+]
+MixingTemperature = Annotated[
+    float | None,
+    typer.Option(help="Tasks are drawn by rows to the power 1 / this; default 1.", rich_help_panel=_TRAINING),
+]
+MlmRatio = Annotated[
+    float | None,
+    typer.Option(help="Share of steps of masked language modelling mixed in.", rich_help_panel=_TRAINING),
+]
+MlmLanguages = Annotated[
+    str | None, typer.Option(help="Its languages, joined by commas; default en.", rich_help_panel=_TRAINING)
 ]
 TrainLanguage = Annotated[
     str | None,
@@ -103,6 +167,12 @@ SHARED: dict[str, tuple[object, object]] = {
     "adapter_config": (AdapterConfig, None),
     "reduction_factor": (ReductionFactor, None),
     "non_linearity": (NonLinearity, None),
+    "lora_r": (LoraR, None),
+    "lora_alpha": (LoraAlpha, None),
+    "lora_dropout": (LoraDropout, None),
+    "target_modules": (TargetModules, None),
+    "use_rslora": (UseRslora, None),
+    "use_dora": (UseDora, None),
     "data": (Data, "hub"),
     "task_file": (TaskFile, None),
     "max_train_samples": (MaxTrainSamples, None),
@@ -123,7 +193,23 @@ SHARED: dict[str, tuple[object, object]] = {
     "store": (Store, "runs"),
 }
 TRAIN: dict[str, tuple[object, object]] = {"train_language": (TrainLanguage, None)}
+JOINTLY: dict[str, tuple[object, object]] = {"composition": (JointComposition, None)}
 TARGET: dict[str, tuple[object, object]] = {"composition": (Composition, None), "intermediate": (Intermediate, None)}
+FUSED: dict[str, tuple[object, object]] = {
+    "task": (FusedTasks, inspect.Parameter.empty),
+    "target": (FusedTarget, None),
+}
+FUSION: dict[str, tuple[object, object]] = {
+    "train_on": (TrainOn, None),
+    "reference_fusion": (ReferenceFusion, None),
+    "fusion_regularization": (FusionRegularization, None),
+}
+MIXTURE: dict[str, tuple[object, object]] = {
+    "mixing_cap": (MixingCap, None),
+    "mixing_temperature": (MixingTemperature, None),
+    "mlm_ratio": (MlmRatio, None),
+    "mlm_languages": (MlmLanguages, None),
+}
 EVALUATION: dict[str, tuple[object, object]] = {
     "languages": (Languages, None),
     "max_predict_samples": (MaxPredictSamples, None),
@@ -136,10 +222,10 @@ def takes(*groups: dict[str, tuple[object, object]]) -> Callable[[Callable[..., 
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         keyword = inspect.Parameter.KEYWORD_ONLY
+        merged = {name: option for group in groups for name, option in group.items()}  # a later group's goes
         parameters = [
             inspect.Parameter(name, keyword, annotation=annotation, default=default)
-            for group in groups
-            for name, (annotation, default) in group.items()
+            for name, (annotation, default) in merged.items()
         ]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

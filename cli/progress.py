@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from xadapt.analysis.export import visible
 from xadapt.errors import UserError
 from xadapt.study.executors import Outcome
-from xadapt.study.plan import Stage
+from xadapt.study.stage import Stage
 from xadapt.training.loop import Monitor
 
 _COLOURS = {"succeeded": "green", "cached": "cyan", "failed": "red", "not run": "yellow"}

@@ -14,8 +14,9 @@ from xadapt_cli.options import Store
 if TYPE_CHECKING:
     from xadapt.analysis.scorecard import Scorecard
     from xadapt.study.executors import Outcome
-    from xadapt.study.plan import Plan, Stage
+    from xadapt.study.plan import Plan
     from xadapt.study.recipe import Recipe
+    from xadapt.study.stage import Stage
 
 RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file; those of configs/ by name, too.")]
 Backbone = Annotated[str | None, typer.Option(help="Instead of the recipe's: hub id, folder or 'embedded'.")]
@@ -139,7 +140,7 @@ def _end(outcomes: "Sequence[Outcome]") -> None:
 def _scorecard(store: str, names: Sequence[str]) -> "Scorecard":
     from xadapt.analysis.scorecard import Scorecard
     from xadapt.errors import UserError, unknown
-    from xadapt.study.collect import collect_scores
+    from xadapt.study.collect import collect_costs, collect_scores
     from xadapt.study.store import Store as Results
 
     results = Results(store)
@@ -147,10 +148,11 @@ def _scorecard(store: str, names: Sequence[str]) -> "Scorecard":
     for name in names:
         if name not in studies:
             raise unknown("study", name, studies, place=f"the store '{store}'")
-    scores = collect_scores(results, [studies[name] for name in names or studies])
+    chosen = [studies[name] for name in names or studies]
+    scores = collect_scores(results, chosen)
     if not scores:
         raise UserError(f"the store '{store}' has no finished evaluation; try `xadapt run configs/demo.yaml`")
-    return Scorecard(scores)
+    return Scorecard(scores, collect_costs(results, chosen))
 
 
 def _write(scorecard: "Scorecard", recipe: "Recipe", folder: Path) -> None:

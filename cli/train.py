@@ -1,53 +1,75 @@
-"""`train-intermediate`, `train-target` and `evaluate`: one cell of a study from a command's options."""
+"""`train-intermediate`, `fuse`, `train-target` and `evaluate`: one cell of a study from a command's options."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from xadapt.errors import UserError
-from xadapt_cli.options import EVALUATION, SHARED, TARGET, TRAIN, takes
+from xadapt_cli.from_options import intermediates, recipe_of, training_names
+from xadapt_cli.options import EVALUATION, FUSED, FUSION, JOINTLY, MIXTURE, SHARED, TARGET, TRAIN, takes
 
 if TYPE_CHECKING:
     from xadapt.study.recipe import Recipe
     from xadapt.tasks import Task
 
-_ADAPTER_OPTIONS = {
-    "adapter_config": "config",
-    "reduction_factor": "reduction_factor",
-    "non_linearity": "non_linearity",
-}
+# how a target goes on from one intermediate task, and from several
+_ONE = {"full": "continue", "adapter": "stack", "lora": "stack"}
+_SEVERAL = {"full": "multitask", "adapter": "fusion", "lora": "fusion"}
 
 
-@takes(SHARED, TRAIN)
+@takes(SHARED, JOINTLY, TRAIN, MIXTURE)
 def train_intermediate(**options: Any) -> None:
-    """Train an intermediate task, in English unless told otherwise, as an adapter or by full fine-tuning."""
-    data = _trained_on(options, role="intermediate")
-    recipe = _recipe(options, name=f"{_file_name(data)}-{options['regime']}", composition="none", intermediate=data)
+    """Train intermediate tasks, in English unless told otherwise, each as a module of its own or all as one model."""
+    names = training_names(options, role="intermediate")
+    composition = options["composition"] or "none"
+    if composition not in ("none", "multitask"):
+        raise UserError(
+            f"--composition {composition}: training intermediate tasks knows multitask only; `xadapt fuse` trains a "
+            "fusion, `xadapt train-target` the others"
+        )
+    recipe = recipe_of(options, composition=composition, intermediate=names)
     result = _run(recipe, options["store"], evaluate=False)
-    stack = "continue" if options["regime"] == "full" else "stack"
-    _close(result, f"xadapt train-target --task udpos --composition {stack} --intermediate {data}", options)
+    after = composition if len(names) > 1 and composition != "none" else _natural(options["regime"], names)
+    _close(result, f"xadapt train-target --task udpos --composition {after} --intermediate {','.join(names)}", options)
 
 
-@takes(SHARED, TRAIN, TARGET)
+@takes({name: option for name, option in SHARED.items() if name != "task"}, FUSED, FUSION, MIXTURE)
+def fuse(**options: Any) -> None:
+    """Combine intermediate tasks' modules by attention, trained on the tasks' mixture or on a target."""
+    names = intermediates({**options, "intermediate": options["task"]}, place="--tasks")
+    on_target = options["train_on"] == "target"
+    if on_target != bool(options["target"]):
+        remedy = "name it with --target" if on_target else "add --train-on target, or leave --target out"
+        raise UserError(f"--train-on target trains a fusion on a target's data, given by --target: {remedy}")
+    targets = training_names({**options, "task": options["target"]}, role="target") if on_target else []
+    recipe = recipe_of(options, composition="fusion", intermediate=names, targets=targets)
+    result = _run(recipe, options["store"], evaluate=False)
+    command, on = ("evaluate", " --train-on target") if on_target else ("train-target", "")
+    target = options["target"] or "udpos"
+    following = f"xadapt {command} --task {target} --composition fusion --intermediate {','.join(names)}{on}"
+    _close(result, following, {**options, "task": ""})
+
+
+@takes(SHARED, TRAIN, TARGET, FUSION, MIXTURE)
 def train_target(**options: Any) -> None:
-    """Train a target task, in English unless told otherwise, directly or with an intermediate task behind it."""
-    task = _task(options, role="target")
+    """Train a target task, in English unless told otherwise, directly or with intermediate tasks behind it."""
+    task = _target(options)
     if not task.trains:
         raise UserError(f"task '{task.name}' has no training: `xadapt evaluate --task {task.name}` scores the encoder")
-    recipe = _target_recipe(options)
-    result = _run(recipe, options["store"], evaluate=False)
+    result = _run(_target_recipe(options), options["store"], evaluate=False)
     composition, behind = _composition(options), options["intermediate"]
     more = f" --train-language {options['train_language']}" if options["train_language"] else ""
     more += f" --composition {composition} --intermediate {behind}" if behind else ""
+    more += f" --train-on {options['train_on']}" if options["train_on"] else ""
     _close(result, f"xadapt evaluate --task {task.name}{more}", options)
 
 
-@takes(SHARED, TRAIN, TARGET, EVALUATION)
+@takes(SHARED, TRAIN, TARGET, FUSION, MIXTURE, EVALUATION)
 def evaluate(**options: Any) -> None:
     """Evaluate a target zero-shot on its languages; what has to be trained first is, or is found in the store."""
-    _task(options, role="target")
+    _target(options)
     recipe = _target_recipe(options)
     result = _run(recipe, options["store"], evaluate=True)
     from xadapt_cli.study import show_scores
@@ -56,95 +78,43 @@ def evaluate(**options: Any) -> None:
     _close(result, "xadapt compare", options, repeat=False)
 
 
-def _task(options: Mapping[str, Any], *, role: str) -> "Task":
+def _target(options: Mapping[str, Any]) -> "Task":
     from xadapt.tasks import get_task
 
-    if options["task_file"]:
-        from xadapt.tasks.user import add_task_file
-
-        add_task_file(options["task_file"])
-    return get_task(options["task"], place="--task", role=role)
-
-
-def _trained_on(options: Mapping[str, Any], *, role: str) -> str:
-    """--task and --train-language in a recipe's notation, `mnli@de+ru`; UserError for what cannot be trained so."""
-    from xadapt.tasks.catalogue import get_training_data
-
-    task = _task(options, role=role)
-    chosen = options["train_language"]
-    if chosen is None:
-        return task.name
-    name = f"{task.name}@{'+'.join(code.strip() for code in chosen.split(','))}"
-    return get_training_data(name, place="--train-language", role=role).name
-
-
-def _file_name(data: str) -> str:
-    """A part of a study's name: `mnli@de+ru` without what file names do without."""
-    return data.replace("@", "-").replace("+", "-")
+    (name,) = training_names(options, role="target")
+    return get_task(name.partition("@")[0])
 
 
 def _target_recipe(options: Mapping[str, Any]) -> "Recipe":
-    composition, behind = _composition(options), options["intermediate"]
-    target = _trained_on(options, role="target")
-    name = "-".join(map(_file_name, filter(None, (target, options["regime"], composition, behind))))
-    return _recipe(options, name=name, composition=composition, target=target, intermediate=behind)
+    composition = _composition(options)
+    return recipe_of(
+        options, composition=composition, targets=training_names(options, role="target"),
+        intermediate=intermediates(options) if options["intermediate"] else [],
+    )  # fmt: skip
+
+
+def _natural(regime: str, names: Sequence[str]) -> str:
+    return (_SEVERAL if len(names) > 1 else _ONE).get(regime, "stack")
 
 
 def _composition(options: Mapping[str, Any]) -> str:
     """The composition asked for, or the natural one; UserError where it and --intermediate disagree."""
-    from xadapt.regimes.specs import check_composition
+    from xadapt.regimes.specs import JOINT, check_composition
 
     behind, composition = options["intermediate"], options["composition"]
+    names = intermediates(options) if behind else []
     if composition is None:
-        composition = ("continue" if options["regime"] == "full" else "stack") if behind else "none"
+        composition = _natural(options["regime"], names) if behind else "none"
     check_composition(options["regime"], composition, place="--regime and --composition")
-    if behind:
-        from xadapt.tasks.catalogue import get_training_data
-
-        get_training_data(behind, place="--intermediate", role="intermediate")
     if (composition == "none") == bool(behind):
         remedy = "leave --intermediate out" if behind else "name an intermediate task, such as --intermediate mnli"
         raise UserError(f"--composition {composition} {'with' if behind else 'without'} --intermediate: {remedy}")
+    if len(names) > 1 and composition not in JOINT:
+        raise UserError(
+            f"--composition {composition} takes one intermediate task, but --intermediate names {len(names)}; choose "
+            f"one of {', '.join(sorted(JOINT))}, or one task"
+        )
     return str(composition)
-
-
-def _recipe(
-    options: Mapping[str, Any], *, name: str, composition: str, target: str | None = None,
-    intermediate: str | None = None,
-) -> "Recipe":  # fmt: skip
-    from xadapt.regimes.specs import check_composition
-    from xadapt.study.recipe_file import make_recipe
-    from xadapt.training.settings import TrainingSettings
-
-    regime = options["regime"]
-    check_composition(regime, composition, place="--regime")
-    section: dict[str, Any] = {"compositions": [composition]}
-    for option, key in _ADAPTER_OPTIONS.items():
-        if options[option] is not None and regime != "adapter":
-            raise UserError(f"--{option.replace('_', '-')} {options[option]} belongs to --regime adapter, not {regime}")
-        if options[option] is not None:
-            section[key] = options[option]
-    languages = options.get("languages")
-    kept = (
-        "backbone",
-        "data",
-        "seed",
-        "max_train_samples",
-        "max_eval_samples",
-        "max_predict_samples",
-        "retrieval_layer",
-    )
-    values = {key: options.get(key) for key in kept if options.get(key) is not None}
-    values |= {
-        "name": name,
-        "targets": [target] if target else [],
-        "intermediate": [intermediate] if intermediate else [],
-        "regimes": {regime: section},
-        "languages": languages.split(",") if languages is not None else None,
-        "task_files": [options["task_file"]] if options["task_file"] else [],
-        "training": {key: options[key] for key in TrainingSettings.model_fields if options.get(key) is not None},
-    }
-    return make_recipe(values, place="the options")
 
 
 def _run(recipe: "Recipe", store: str, *, evaluate: bool) -> str:
@@ -159,9 +129,9 @@ def _close(artefact: str, following: str, options: Mapping[str, Any], *, repeat:
     """The last two lines: where the artefact is, and what to type next with the options that must stay the same."""
     typer.echo(f"artefact: {artefact}")
     same = "".join(
-        f" --{name.replace('_', '-')} {quote(str(options[name]))}"
-        for name, (_, default) in SHARED.items()
-        if repeat and name != "task" and options[name] != default
+        f" --{name.replace('_', '-')}" + ("" if options[name] is True else f" {quote(str(options[name]))}")
+        for name, (_, default) in {**SHARED, **MIXTURE}.items()
+        if repeat and name != "task" and options.get(name, default) != default
     )
     store = f" --store {quote(options['store'])}" if not repeat and options["store"] != "runs" else ""
     typer.echo(f"next: {following}{same}{store}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from xadapt.study.plan import Stage
+from xadapt.study.stage import Stage
 from xadapt.training.loop import Monitor
 
 

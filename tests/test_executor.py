@@ -16,9 +16,10 @@ from xadapt.errors import UserError
 from xadapt.languages import LANGUAGES
 from xadapt.study.collect import collect_scores, study_of
 from xadapt.study.executors import Outcome, run_plan
-from xadapt.study.plan import Plan, Stage, make_plan
+from xadapt.study.plan import Plan, make_plan
 from xadapt.study.recipe import Recipe
 from xadapt.study.recipe_file import make_recipe
+from xadapt.study.stage import Stage
 from xadapt.study.store import Store, verify
 from xadapt.tasks import TASKS
 from xadapt.training.loop import Monitor

@@ -21,8 +21,9 @@ import yaml
 
 from xadapt.errors import UserError
 from xadapt.metrics import METRICS
-from xadapt.study.plan import Plan, Stage, canonical_json, make_plan
+from xadapt.study.plan import Plan, make_plan
 from xadapt.study.recipe_file import load_recipe, make_recipe
+from xadapt.study.stage import Stage, canonical_json
 from xadapt.study.store import Store
 from xadapt.tasks import TASKS
 from xadapt.training.settings import TrainingSettings

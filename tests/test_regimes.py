@@ -27,6 +27,7 @@ from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import COMPOSITIONS, AdapterSpec, FullSpec, RegimeSpec
 from xadapt.tasks import get_task
 from xadapt.training.loop import Training, make_accelerator
+from xadapt.training.mixing import TrainingPart
 from xadapt.training.settings import TrainingSettings
 
 SPECS: dict[str, RegimeSpec] = {
@@ -126,7 +127,7 @@ def train(encoder: PreTrainedModel, backbone: Backbone, steps: int = 2) -> TaskM
         learning_rate=1e-2, max_steps=steps, per_device_train_batch_size=8, warmup_ratio=0, weight_decay=0.01
     )
     Training(
-        model, form, form.encode(rows, task, backbone.tokenizer, 64), numbers, seed=1, pad_token_id=1,
+        model, [TrainingPart(form, form.encode(rows, task, backbone.tokenizer, 64))], numbers, seed=1, pad_token_id=1,
         accelerator=make_accelerator("float32"), evaluate=lambda: {"f1": float(next(values))}, metric="f1",
         monitors=[],
     ).run()  # fmt: skip

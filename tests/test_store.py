@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from xadapt.errors import UserError
-from xadapt.study.plan import Stage
+from xadapt.study.stage import Stage
 from xadapt.study.store import Result, Store
 
 STAGE = Stage("train", {"number": 1}, (), {"backbone": "here"}, "train a made-up task")

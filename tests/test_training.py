@@ -42,6 +42,7 @@ from xadapt.tasks import Task, get_task
 from xadapt.training.batching import optimizer_batches
 from xadapt.training.log import JsonLog
 from xadapt.training.loop import FitResult, Monitor, Training, make_accelerator
+from xadapt.training.mixing import TrainingPart
 from xadapt.training.optimizer import make_optimizer, make_schedule
 from xadapt.training.prediction import predict_logits
 from xadapt.training.settings import TrainingSettings
@@ -92,7 +93,7 @@ def training(
     dev = itertools.count()
     evaluate = evaluate or (lambda: {"accuracy": float(next(dev))})
     return Training(
-        of.model, of.form, of.features, settings, seed=seed, pad_token_id=of.pad,
+        of.model, [TrainingPart(of.form, of.features)], settings, seed=seed, pad_token_id=of.pad,
         accelerator=make_accelerator(settings.dtype), evaluate=evaluate, metric="accuracy", monitors=list(monitors),
         token_budget=token_budget,
     )  # fmt: skip

@@ -19,6 +19,7 @@ from xadapt.models.trimming import TrimmedVocabulary, trim_vocabulary
 from xadapt.regimes.full import FullRegime
 from xadapt.tasks import get_task
 from xadapt.training.loop import FitResult, Training, make_accelerator
+from xadapt.training.mixing import TrainingPart
 from xadapt.training.settings import TrainingSettings
 
 PAD = 1
@@ -90,7 +91,7 @@ def fit(
         def selection(self, *_: object) -> None: ...
 
     result = Training(
-        model, FORMATS["classification"], mapped(trimmed, train) if trimmed else train,
+        model, [TrainingPart(FORMATS["classification"], mapped(trimmed, train) if trimmed else train)],
         settings.model_copy(update={"eval_steps": 5}), seed=2, pad_token_id=PAD,
         accelerator=make_accelerator("float32"), evaluate=lambda: {"accuracy": float(len(norms) == best)},
         metric="accuracy", monitors=[Norms()],

@@ -31,6 +31,7 @@ from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import AdapterSpec, FullSpec
 from xadapt.tasks import get_task
 from xadapt.training.loop import Training, make_accelerator
+from xadapt.training.mixing import TrainingPart
 from xadapt.training.settings import TrainingSettings
 
 WARMUP, BATCH = 3, 32
@@ -83,7 +84,7 @@ def ours(regime: str, backbone: Backbone, features: Features, steps: int) -> flo
     settings = TrainingSettings(max_steps=steps, learning_rate=LEARNING_RATE[regime], per_device_train_batch_size=BATCH)
     clock = Clock(lambda: training.result.tokens)
     training = Training(
-        TaskModel(encoder, head), form, features, settings, seed=0, pad_token_id=backbone.tokenizer.pad_token_id,
+        TaskModel(encoder, head), [TrainingPart(form, features)], settings, seed=0, pad_token_id=backbone.tokenizer.pad_token_id,
         accelerator=make_accelerator("float32"), evaluate=lambda: {"accuracy": 0.0}, metric="accuracy", monitors=[clock],
     )  # fmt: skip
     training.run()

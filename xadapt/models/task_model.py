@@ -1,6 +1,6 @@
 """The TaskModel: an encoder under some regime, and a head of ours on top."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeGuard
 
@@ -25,12 +25,42 @@ class TaskModel(nn.Module):
         self.head = head
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None) -> Tensor:
-        short = getattr(self.head, "first_token_only", False)
-        with last_layer_of_first_token(self.encoder) if short else nullcontext():
-            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        extra = (self.encoder.get_input_embeddings().weight, labels) if shares_embedding(self.head) else ()
-        logits: Tensor = self.head(hidden, *extra)
+        return _logits(self.encoder, self.head, input_ids, attention_mask, labels)
+
+
+class MultiTaskModel(nn.Module):
+    """One encoder and a head a task: `task` names the head of a batch; otherwise as TaskModel."""
+
+    def __init__(self, encoder: PreTrainedModel, heads: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None, *, task: str) -> Tensor:
+        return _logits(self.encoder, self.heads[task], input_ids, attention_mask, labels)
+
+
+class OfTask(nn.Module):
+    """A MultiTaskModel as the TaskModel of one of its tasks."""
+
+    def __init__(self, model: nn.Module, task: str) -> None:
+        super().__init__()
+        self.model, self.task = model, task
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.model(input_ids, attention_mask, labels, task=self.task)
         return logits
+
+
+def _logits(
+    encoder: PreTrainedModel, head: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None
+) -> Tensor:
+    short = getattr(head, "first_token_only", False)
+    with last_layer_of_first_token(encoder) if short else nullcontext():
+        hidden = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    extra = (encoder.get_input_embeddings().weight, labels) if shares_embedding(head) else ()
+    logits: Tensor = head(hidden, *extra)
+    return logits
 
 
 def shares_embedding(head: nn.Module) -> TypeGuard[MaskedLanguageHead]:

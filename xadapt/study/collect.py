@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from xadapt import __version__
+from xadapt.analysis.costs import Cost
 from xadapt.analysis.records import Score
 from xadapt.languages import get_language
 from xadapt.study.plan import Plan
@@ -50,16 +51,54 @@ def collect_scores(store: Store, studies: Iterable[Mapping[str, Any]]) -> list[S
     return [score for scores in found.values() for score in scores]
 
 
+def collect_costs(store: Store, studies: Iterable[Mapping[str, Any]]) -> list[Cost]:
+    """What the finished cells of the studies cost; a cell that repeats none's costs nothing of its own."""
+    found: dict[tuple[str, ...], Cost] = {}
+    for study in studies:
+        for cell in study["cells"]:
+            result = store.read(store.root / "evaluate" / cell["evaluation"][:16])
+            if result and not cell["repeats"]:
+                identity = (study["setting"], *(str(value) for value in cell.values()))
+                found[identity] = _cost(store, study["setting"], cell, result)
+    return list(found.values())
+
+
+def _cost(store: Store, setting: str, cell: Mapping[str, Any], evaluation: Result) -> Cost:
+    needs = evaluation.manifest["needs"]
+    model = _model(store, needs[0]) if needs else None
+    # a retrieval target is scored on what lies behind the others' trainings
+    trains = task_of(evaluation.manifest["spec"]).trains
+    own = model.record if model and trains else {}
+    seconds = own.get("seconds")
+    return Cost(
+        setting=setting, task=cell["target"], **{k: cell[k] for k in ("regime", "composition", "intermediate", "seed")},
+        **{name: own.get(name) for name in ("trainable_parameters", "flops_per_step", "peak_memory_mib")},
+        seconds=seconds, examples=seconds and seconds * own["examples_per_second"],
+        before=_seconds_behind(store, model.manifest["needs"] if model and trains else needs),
+        evaluation_seconds=evaluation.record.get("seconds"),
+    )  # fmt: skip
+
+
+def _seconds_behind(store: Store, keys: Iterable[str]) -> dict[str, float]:
+    """The seconds of the trainings that some stages are or rest on, by key."""
+    found: dict[str, float] = {}
+    for key in keys:
+        if result := _model(store, key):
+            found[key] = result.record.get("seconds", 0.0)
+            found |= _seconds_behind(store, result.manifest["needs"])
+    return found
+
+
 def _scores(store: Store, setting: str, cell: Mapping[str, Any], result: Result) -> list[Score]:
     spec = result.manifest["spec"]
     needs = result.manifest["needs"]
-    model = store.read(store.root / "train" / needs[0][:16]) if needs else None
+    model = _model(store, needs[0]) if needs else None
     task = task_of(spec)
     shared = {
         "task": cell["target"],
         "task_version": spec["task_version"],
         **{name: cell[name] for name in ("regime", "composition", "intermediate", "seed", "repeats")},
-        "train_samples": model.record["train_samples"] if model else None,
+        "train_samples": model.record.get("train_samples") if model else None,
         "setting": setting,
         "signature": _signature(cell, result, model),
         "stage": result.manifest["key"],
@@ -75,6 +114,12 @@ def _scores(store: Store, setting: str, cell: Mapping[str, Any], result: Result)
     ]  # fmt: skip
 
 
+def _model(store: Store, key: str) -> Result | None:
+    """The result a key names, whatever kind of stage made it."""
+    found = (store.read(store.root / kind / key[:16]) for kind in ("train", "average"))
+    return next((result for result in found if result), None)
+
+
 def _signature(cell: Mapping[str, Any], result: Result, model: Result | None) -> str:
     """One line that names everything behind a number, as sacreBLEU's does."""
     spec = result.manifest["spec"]
@@ -83,8 +128,9 @@ def _signature(cell: Mapping[str, Any], result: Result, model: Result | None) ->
     parts += [f"backbone:{spec['backbone'][:48]}", f"regime:{cell['regime']}", f"comp:{cell['composition']}"]
     parts += [f"inter:{cell['intermediate']}"] if cell["intermediate"] else []
     if model:
-        training, regime = model.manifest["spec"]["training"], model.manifest["spec"]["regime"]
+        regime = model.manifest["spec"]["regime"]
         parts += [f"{name}:{value}" for name, value in regime.items() if name != "name"]
+    if model and (training := model.manifest["spec"].get("training")):
         parts += [f"lr:{training['learning_rate']:g}", f"bs:{training['per_device_train_batch_size']}"]
         parts += [f"steps:{model.record['steps']}", f"train:{model.record['train_samples']}"]
     if result.record["retrieval_layer"] is not None:

@@ -4,7 +4,8 @@ import traceback
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from xadapt.study.plan import Plan, Stage
+from xadapt.study.plan import Plan
+from xadapt.study.stage import Stage
 from xadapt.study.stages import run_stage
 from xadapt.study.store import Result, Store
 from xadapt.study.surroundings import Reporter

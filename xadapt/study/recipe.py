@@ -1,13 +1,14 @@
 """The Recipe: the one configuration of a study, from a YAML file or from a command's options."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from xadapt.errors import UserError, unknown
 from xadapt.languages import get_language
-from xadapt.regimes.specs import COMPOSITIONS, AdapterSpec, FullSpec, RegimeSpec, check_composition
+from xadapt.regimes.specs import COMPOSITIONS, JOINT, check_composition
+from xadapt.study.sections import AdapterSection, FusionSection, MixtureSection, Regimes, RegimeSection, Section
 from xadapt.tasks import Task, get_task
 from xadapt.tasks.catalogue import get_training_data
 from xadapt.tasks.user import add_task_file
@@ -16,49 +17,16 @@ from xadapt.training.settings import TrainingSettings
 Samples = Annotated[int, Field(gt=0)] | None
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+# where a fusion's attention starts, unless told otherwise: Pfeiffer et al. 2021 for adapters, LoRA's own rate for ours
+FUSION_LEARNING_RATE = {"adapter": 5e-5, "lora": 3e-4}
 
 
-class FullSection(_Section):
-    """Full fine-tuning in this study: which compositions, and training numbers of its own."""
-
-    compositions: tuple[str, ...] = ("none",)
-    training: dict[str, Any] = {}
-
-    @property
-    def spec(self) -> RegimeSpec:
-        return FullSpec()
-
-
-class AdapterSection(AdapterSpec):
-    """Adapters in this study: which compositions, the adapter's shape, and training numbers of its own."""
-
-    compositions: tuple[str, ...] = ("none",)
-    training: dict[str, Any] = {}
-
-    @property
-    def spec(self) -> RegimeSpec:
-        return AdapterSpec.model_validate(self.model_dump(include=set(AdapterSpec.model_fields)))
-
-
-class Regimes(_Section):
-    """The regimes of a study, by name."""
-
-    full: FullSection | None = None
-    adapter: AdapterSection | None = None
-
-    def items(self) -> list[tuple[str, FullSection | AdapterSection]]:
-        """The regimes that are there, by name."""
-        sections = (("full", self.full), ("adapter", self.adapter))
-        return [(name, section) for name, section in sections if section is not None]
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """Which intermediate tasks, targets, regimes and compositions, on which backbone and data, with which numbers.
 
     training holds numbers for all trainings, regimes.<name>.training and tasks.<name> override it in this
-    order; what none of them says is the task's own default. The caps max_train_samples, max_eval_samples and
+    order; what none of them says is the task's own default. mixture and fusion have numbers of their own for the
+    trainings on several tasks. average weighs intermediate tasks by name, equally without. The caps max_train_samples, max_eval_samples and
     max_predict_samples take the first rows of the train, dev and test splits. task_files name files of users'
     own tasks. An intermediate task or a target trains in English unless languages stand behind its name,
     `mnli@de+ru`. languages restricts the evaluation; without it every language of each target that the data has.
@@ -74,6 +42,9 @@ class Recipe(_Section):
     targets: tuple[str, ...] = ()
     languages: tuple[str, ...] | None = None
     regimes: Regimes = Regimes(adapter=AdapterSection())
+    mixture: MixtureSection = MixtureSection()
+    fusion: FusionSection = FusionSection()
+    average: dict[str, Annotated[float, Field(gt=0)]] = {}
     training: dict[str, Any] = {}
     tasks: dict[str, dict[str, Any]] = {}
     max_train_samples: Samples = None
@@ -108,29 +79,60 @@ class Recipe(_Section):
         if not self.regimes.items():
             raise UserError(f"`regimes` is empty; name one of {', '.join(Regimes.model_fields)}")
         for regime, section in self.regimes.items():
-            if not section.compositions:
-                pairs = ", ".join(COMPOSITIONS[regime])
-                raise UserError(f"regimes.{regime}.compositions is empty; name one of {pairs}")
-            for composition in section.compositions:
-                check_composition(regime, composition, place=f"regimes.{regime}.compositions")
-            if set(section.compositions) - {"none"} and self.targets and not self.intermediate:
-                raise UserError(
-                    f"regimes.{regime}.compositions has {', '.join(section.compositions)} but `intermediate` is "
-                    "empty; name an intermediate task"
-                )
+            self._check_compositions(regime, section)
             _check_training(section.training, f"regimes.{regime}.training")
+        for name in self.average:
+            if name not in self.intermediate:
+                raise unknown("intermediate task", name, self.intermediate, place="average")
+        _check_training(self.mixture.training, "mixture.training")
+        _check_training(self.fusion.training, "fusion.training")
         _check_training(self.training, "training")
         for task, numbers in self.tasks.items():
             get_task(task, place="tasks")
             _check_training(numbers, f"tasks.{task}")
         return self
 
-    def training_for(self, task: Task, regime: str) -> TrainingSettings:
-        """The training numbers of a task under a regime, all overrides applied."""
-        defaults = task.optimisation[regime].model_dump() if regime in task.optimisation else {}
-        own = dict(self.regimes.items())[regime].training
-        numbers = defaults | {"max_seq_length": task.max_seq_length} | self.training | own
-        return TrainingSettings.model_validate(numbers | self.tasks.get(task.name, {}))
+    def _check_compositions(self, regime: str, section: RegimeSection) -> None:
+        place = f"regimes.{regime}.compositions"
+        if not section.compositions:
+            raise UserError(f"{place} is empty; name one of {', '.join(COMPOSITIONS[regime])}")
+        for composition in section.compositions:
+            check_composition(regime, composition, place=place)
+            if composition in JOINT and len(set(self.intermediate)) < 2:
+                given = ", ".join(self.intermediate) or "none"
+                raise UserError(
+                    f"{place}: {composition} combines several intermediate tasks, but `intermediate` has {given}; name two"
+                )
+        if set(section.compositions) - {"none"} and self.targets and not self.intermediate:
+            raise UserError(
+                f"{place} has {', '.join(section.compositions)} but `intermediate` is empty; name an intermediate task"
+            )
+
+    def training_for(self, task: Task, regime: str, own: Mapping[str, Any] | None = None) -> TrainingSettings:
+        """The training numbers of a task under a regime, all overrides applied, `own` last."""
+        numbers = task.starting_point(regime) | {"max_seq_length": task.max_seq_length} | self._numbers(regime)
+        return TrainingSettings.model_validate(numbers | self.tasks.get(task.name, {}) | dict(own or {}))
+
+    def training_for_mixture(self, tasks: Sequence[Task], regime: str, composition: str) -> TrainingSettings:
+        """The numbers of a training on several tasks at once; by default the gentlest of the tasks' own.
+
+        The one task of a training with masked language modelling mixed in keeps its own.
+        """
+        if composition == "none":
+            return self.training_for(tasks[0], regime)
+        starts = [task.starting_point(regime) for task in tasks]
+        numbers: dict[str, Any] = {}
+        for key in ("learning_rate", "num_train_epochs", "per_device_train_batch_size"):
+            if values := [start[key] for start in starts if key in start]:
+                numbers[key] = min(values)
+        if composition == "fusion":
+            numbers["learning_rate"] = FUSION_LEARNING_RATE[regime]
+        own = self.fusion.training if composition == "fusion" else self.mixture.training
+        longest = max(self.training_for(task, regime).max_seq_length for task in tasks)
+        return TrainingSettings.model_validate(numbers | self._numbers(regime) | {"max_seq_length": longest} | own)
+
+    def _numbers(self, regime: str) -> dict[str, Any]:
+        return self.training | dict(self.regimes.items())[regime].training
 
     def evaluated_languages(self, task: Task, available: Sequence[str]) -> list[str]:
         """The languages a target is evaluated on; UserError if the restriction leaves none."""

@@ -112,9 +112,10 @@ def _located(error: ValidationError, place: str) -> UserError:
 
 def _section(loc: Sequence[str]) -> type[BaseModel]:
     """The model whose keys are valid at a place in a recipe."""
-    from xadapt.study.recipe import AdapterSection, FullSection, Regimes
+    from xadapt.study.sections import AdapterSection, FullSection, FusionSection, LoraSection, MixtureSection, Regimes
 
     sections: dict[tuple[str, ...], type[BaseModel]] = {
         ("regimes",): Regimes, ("regimes", "full"): FullSection, ("regimes", "adapter"): AdapterSection,
+        ("regimes", "lora"): LoraSection, ("mixture",): MixtureSection, ("fusion",): FusionSection,
     }  # fmt: skip
     return sections.get(tuple(loc), Recipe)

@@ -1,4 +1,4 @@
-"""What a stage does: train a model on English rows, or evaluate one on every language."""
+"""What a stage does: train a model, average modules, or evaluate on every language."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 from xadapt.data import open_source
 from xadapt.errors import UserError
 from xadapt.models.backbone import Backbone
+from xadapt.study.average_stage import average
 from xadapt.study.evaluate_stage import evaluate
-from xadapt.study.plan import Stage
+from xadapt.study.stage import Stage
 from xadapt.study.store import Store
 from xadapt.study.surroundings import Reporter, Surroundings
 from xadapt.study.train_stage import Train
@@ -19,4 +20,10 @@ def run_stage(stage: Stage, store: Store, folder: Path, reporter: Reporter) -> d
     if backbone.identity != stage.spec["backbone"]:
         raise UserError(f"backbone '{backbone.name}' has changed since the study was planned; run it again")
     around = Surroundings(stage, store, folder, reporter, backbone, open_source(stage.where["data"]))
-    return Train(around).run() if stage.kind == "train" else evaluate(around)
+    match stage.kind:
+        case "train":
+            return Train(around).run()
+        case "average":
+            return average(around)
+        case "evaluate":
+            return evaluate(around)

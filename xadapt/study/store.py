@@ -18,7 +18,7 @@ from typing import Any
 from xadapt import __version__
 from xadapt.durable import locked, sync, write_durably
 from xadapt.errors import UserError
-from xadapt.study.plan import Stage
+from xadapt.study.stage import Stage
 
 MANIFEST = "manifest.json"
 _PACKAGES = ("torch", "transformers", "adapters", "accelerate", "tokenizers", "datasets", "numpy")

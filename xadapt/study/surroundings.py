@@ -12,7 +12,7 @@ from xadapt.errors import UserError
 from xadapt.models.backbone import Backbone
 from xadapt.models.embedded import cache_root
 from xadapt.regimes.specs import RegimeSpec
-from xadapt.study.plan import Stage
+from xadapt.study.stage import Stage
 from xadapt.study.store import Store
 from xadapt.tasks import Task
 from xadapt.tasks.spec import Split

@@ -1,129 +1,218 @@
-"""The train stage: from rows to an artefact."""
+"""The train stage: from rows of one task, or of several, to an artefact."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from xadapt.data import Rows, Source
 from xadapt.data.splits import in_turn
 from xadapt.evaluation.zero_shot import model_predictor, score_language
-from xadapt.formats import FORMATS, Features
+from xadapt.formats import FORMATS, Features, Format
 from xadapt.formats.cache import encoded
 from xadapt.models.backbone import start_language_head
-from xadapt.models.task_model import TaskModel, shares_embedding
+from xadapt.models.task_model import MultiTaskModel, OfTask, TaskModel, shares_embedding
 from xadapt.models.trimming import TrimmedVocabulary, trim_vocabulary
 from xadapt.regimes.protocol import open_regime
+from xadapt.regimes.specs import FusionSpec
 from xadapt.study.surroundings import REGIME_SPEC, Surroundings, load_planned, token_cache
+from xadapt.tasks import Task
 from xadapt.tasks.spec import Split
 from xadapt.tasks.user import task_of
+from xadapt.training.cost import peak_memory
 from xadapt.training.log import JsonLog
 from xadapt.training.loop import FitResult, Training, default_token_budget, make_accelerator
-from xadapt.training.settings import TrainingSettings
+from xadapt.training.mixing import TrainingPart
+from xadapt.training.settings import Mixing, TrainingSettings
+
+
+@dataclass(frozen=True)
+class _TaskRows:
+    """One task of a training: its rows, and how they are encoded."""
+
+    name: str
+    task: Task
+    train: Rows
+    dev: Rows
+    max_length: int
+    auxiliary: bool
+
+    @property
+    def form(self) -> Format:
+        return FORMATS[self.task.format]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A task's rows as features."""
+
+    of: _TaskRows
+    train: Features
+    dev: Features
+
+    def trimmed(self, vocabulary: TrimmedVocabulary) -> "_Encoded":
+        """The same in the positions of a trimmed word embedding."""
+        train, dev = (replace(f, input_ids=vocabulary.map(f.input_ids)) for f in (self.train, self.dev))
+        return replace(self, train=train, dev=dev)
 
 
 class Train:
     """One training, from rows to an artefact."""
 
     def __init__(self, around: Surroundings) -> None:
-        self.stage, self.folder, self.reporter, self.backbone = (
-            around.stage, around.folder, around.reporter, around.backbone,
-        )  # fmt: skip
-        spec = self.stage.spec
-        self.settings = TrainingSettings.model_validate(spec["training"])
-        self.task = task_of(spec["dev"])
-        self.form = FORMATS[self.task.format]
-        self.train_rows = self._rows(around.source, spec["train"], "train")
-        self.dev_rows = self._rows(around.source, spec["dev"], "validation")
-        if self.task.open_labels:
-            self.task = self.task.model_copy(update={"labels": self.train_rows.labels})
-            self.dev_rows = self.dev_rows.relabelled(self.task.labels)
-        self.regime = open_regime(REGIME_SPEC.validate_python(spec["regime"]))
-        self.before = around.store.verified(self.stage.needs[0]).folder if self.stage.needs else None
+        self.around, self.spec, self.backbone = around, around.stage.spec, around.backbone
+        self.settings = TrainingSettings.model_validate(self.spec["training"])
+        several = "tasks" in self.spec
+        self.tasks = [self._task_rows(part) for part in (self.spec["tasks"] if several else [self.spec])]
+        self.mixing = Mixing.model_validate(self.spec["mixing"]) if several else Mixing()
+        self.regime = open_regime(REGIME_SPEC.validate_python(self.spec["regime"]))
+        self.before = [around.store.verified(need).folder for need in around.stage.needs]
 
     def run(self) -> dict[str, Any]:
-        train, dev = self._encode(self.train_rows), self._encode(self.dev_rows)
+        """Train and write the artefact; the stage's record."""
+        found = [self._encoded(task) for task in self.tasks]
         encoder = self._attach()
         trainable = sum(parameter.numel() for _, parameter in self.regime.trainable(encoder))
-        torch.manual_seed(self.stage.spec["seed"])
-        head = self.form.head(encoder.config.hidden_size, self.task, encoder.config.hidden_dropout_prob)
-        assert head is not None
+        torch.manual_seed(self.spec["seed"])
+        heads = {task.name: self._head(task, encoder) for task in self.tasks}
         trimmed = None
-        if shares_embedding(head):
-            start_language_head(head, encoder, self.backbone.folder)
-        elif self.stage.spec["regime"]["name"] == "full":
-            trimmed = trim_vocabulary(encoder, chain(train.input_ids, dev.input_ids))
-            train, dev = _trim(trimmed, train), _trim(trimmed, dev)
-        model = TaskModel(encoder, head)
-        result = self._fit(model, train, dev)
+        if self.spec["regime"]["name"] == "full" and not any(map(shares_embedding, heads.values())):
+            trimmed = trim_vocabulary(
+                encoder, chain(*(ids for f in found for ids in (f.train.input_ids, f.dev.input_ids)))
+            )
+            found = [features.trimmed(trimmed) for features in found]
+        result = self._fit(encoder, heads, found)
         if trimmed:
             trimmed.restore(encoder, decay=result.decay)
-        self.regime.save(encoder, self.folder, name=self.task.name)
-        save_file(head.state_dict(), self.folder / "head.safetensors")
-        return self._record(result, trainable + sum(p.numel() for p in head.parameters()))
+        self.regime.save(encoder, self.around.folder, name=self._module_name())
+        save_file(_head_tensors(heads), self.around.folder / "head.safetensors")
+        return self._record(result, trainable + sum(p.numel() for head in heads.values() for p in head.parameters()))
 
-    def _rows(self, source: Source, of: Mapping[str, Any], split: Split) -> Rows:
-        langs, identities = of["lang"].split("+"), of["data"].split(" ")
-        cap = of["max_samples"]
+    def _task_rows(self, part: Mapping[str, Any]) -> _TaskRows:
+        task = task_of(part["dev"])
+        train, dev = self._rows(part["train"], "train"), self._rows(part["dev"], "validation")
+        if task.open_labels:
+            task = task.model_copy(update={"labels": train.labels})
+            dev = dev.relabelled(task.labels)
+        length = part.get("max_seq_length", self.settings.max_seq_length)
+        return _TaskRows(part.get("name", task.name), task, train, dev, length, part.get("auxiliary", False))
+
+    def _rows(self, of: Mapping[str, Any], split: Split) -> Rows:
+        source: Source = self.around.source
+        langs, identities, cap = of["lang"].split("+"), of["data"].split(" "), of["max_samples"]
         parts = [
             load_planned(source, task_of(of), lang, split, cap, identity)
             for lang, identity in zip(langs, identities, strict=True)
         ]
         return parts[0] if len(parts) == 1 else in_turn(parts, limit=cap)
 
-    def _encode(self, rows: Rows) -> Features:
-        length = self.settings.max_seq_length
-        return encoded(self.form, rows, self.task, self.backbone.tokenizer, max_length=length, folder=token_cache())
+    def _encoded(self, of: _TaskRows) -> _Encoded:
+        train, dev = (
+            encoded(of.form, rows, of.task, self.backbone.tokenizer, max_length=of.max_length, folder=token_cache())
+            for rows in (of.train, of.dev)
+        )
+        return _Encoded(of, train, dev)
+
+    def _module_name(self) -> str | None:
+        """What the trained module is called: its task; None where attention alone is trained."""
+        if self.spec["composition"] == "fusion" and "tasks" in self.spec:
+            return None
+        return self.tasks[0].task.name if self.spec["composition"] != "multitask" else "multitask"
 
     def _attach(self) -> PreTrainedModel:
-        torch.manual_seed(self.stage.spec["seed"])
-        composition = self.stage.spec["composition"]
+        torch.manual_seed(self.spec["seed"])
+        composition = self.spec["composition"]
+        first: Path | None = self.before[0] if self.before else None
         return self.regime.attach(
             self.backbone,
-            name=self.task.name,
-            start=self.before if composition == "continue" else None,
-            below=self.before if composition == "stack" else None,
+            name=self._module_name(),
+            start=first if composition == "continue" else None,
+            below=first if composition == "stack" else None,
+            fuse=self.before if composition == "fusion" else (),
+            fusion=FusionSpec.model_validate(self.spec["fusion"]) if composition == "fusion" else None,
         )
 
-    def _fit(self, model: TaskModel, train: Features, dev: Features) -> FitResult:
+    def _head(self, of: _TaskRows, encoder: PreTrainedModel) -> nn.Module:
+        head = of.form.head(encoder.config.hidden_size, of.task, encoder.config.hidden_dropout_prob)
+        assert head is not None
+        if shares_embedding(head):
+            start_language_head(head, encoder, self.backbone.folder)
+        return head
+
+    def _fit(self, encoder: PreTrainedModel, heads: Mapping[str, nn.Module], found: list[_Encoded]) -> FitResult:
         accelerator = make_accelerator(self.settings.dtype)
-        pad = self.backbone.tokenizer.pad_token_id
-        predict = model_predictor(
-            model, pad_token_id=pad, token_budget=default_token_budget(accelerator.device), device=accelerator.device
-        )
+        device, pad = accelerator.device, self.backbone.tokenizer.pad_token_id
+        one = TaskModel(encoder, next(iter(heads.values()))) if len(heads) == 1 else None
+        model = one or MultiTaskModel(encoder, heads)
+
+        def score(f: _Encoded) -> dict[str, float]:
+            predict = model_predictor(
+                one or OfTask(model, f.of.name),
+                pad_token_id=pad,
+                token_budget=default_token_budget(device),
+                device=device,
+            )
+            return score_language(f.of.task, "en", f.of.dev, f.dev, predict(f.dev)).values
 
         def evaluate() -> dict[str, float]:
-            return score_language(self.task, "en", self.dev_rows, dev, predict(dev)).values
+            return score(found[0]) if one else self._means({f.of.name: score(f) for f in found})
 
-        with JsonLog(self.folder / "log.jsonl") as log:
+        parts = [TrainingPart(f.of.form, f.train, f.of.name, f.of.auxiliary) for f in found]
+        with JsonLog(self.around.folder / "log.jsonl") as log, peak_memory(device) as self.peak:
             return Training(
-                model, self.form, train, self.settings, seed=self.stage.spec["seed"], pad_token_id=pad,
-                accelerator=accelerator, evaluate=evaluate, metric=self.task.main_metric,
-                monitors=[log, *self.reporter.monitors(self.stage)],
+                model, parts, self.settings, seed=self.spec["seed"], pad_token_id=pad, accelerator=accelerator,
+                evaluate=evaluate, metric=self._metric(), mixing=self.mixing,
+                monitors=[log, *self.around.reporter.monitors(self.around.stage)],
+                penalty=lambda: self.regime.penalty(encoder),
             ).run()  # fmt: skip
 
+    def _metric(self) -> str:
+        return self.tasks[0].task.main_metric if len(self.tasks) == 1 else "mean"
+
+    def _means(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """Each task's main dev metric, and the mean over those that are not auxiliary, which selects."""
+        main = {of.name: scores[of.name][of.task.main_metric] for of in self.tasks}
+        return {**main, "mean": fmean(main[of.name] for of in self.tasks if not of.auxiliary)}
+
     def _record(self, result: FitResult, trainable: int) -> dict[str, Any]:
-        labels = {"labels": list(self.task.labels)} if self.task.open_labels else {}
-        return labels | {
-            "train_samples": len(self.train_rows),
-            "train_skipped": self.train_rows.skipped,
-            "dev_samples": len(self.dev_rows),
-            "dev_skipped": self.dev_rows.skipped,
-            "steps": len(result.losses),
-            "final_loss": result.losses[-1],
-            "selected_step": result.best_step,
-            f"dev_{self.task.main_metric}": result.best_metric,
-            "trainable_parameters": trainable,
-            "seconds": round(result.seconds, 3),
-            "examples_per_second": round(result.examples_per_second, 3),
-            "padding": round(result.padding, 4),
-            "dtype": self.settings.dtype,
+        first = self.tasks[0]
+        labels = {"labels": list(first.task.labels)} if first.task.open_labels else {}
+        counts = {
+            "train_samples": sum(len(of.train) for of in self.tasks),
+            "train_skipped": sum(of.train.skipped for of in self.tasks),
+            "dev_samples": sum(len(of.dev) for of in self.tasks),
+            "dev_skipped": sum(of.dev.skipped for of in self.tasks),
         }
+        several = {"tasks": {of.name: len(of.train) for of in self.tasks}} if len(self.tasks) > 1 else {}
+        return (
+            labels
+            | counts
+            | several
+            | {
+                "steps": len(result.losses),
+                "final_loss": result.losses[-1],
+                "selected_step": result.best_step,
+                f"dev_{self._metric()}": result.best_metric,
+                "trainable_parameters": trainable,
+                "seconds": round(result.seconds, 3),
+                "examples_per_second": round(result.examples_per_second, 3),
+                "padding": round(result.padding, 4),
+                "flops_per_step": result.flops_per_step,
+                "peak_memory_mib": self.peak.mib,
+                "dtype": self.settings.dtype,
+            }
+        )
 
 
-def _trim(trimmed: TrimmedVocabulary, features: Features) -> Features:
-    return replace(features, input_ids=trimmed.map(features.input_ids))
+def _head_tensors(heads: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """The parameters of the one head, or of several under their tasks' names."""
+    if len(heads) == 1:
+        return dict(next(iter(heads.values())).state_dict())
+    return {f"{name}/{key}": tensor for name, head in heads.items() for key, tensor in head.state_dict().items()}

@@ -1,6 +1,6 @@
 """The Task: a frozen description of rows, labels, languages and metrics; data, never code."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -76,6 +76,10 @@ class Optimisation(_Frozen):
     per_device_train_batch_size: int = Field(default=32, gt=0)
 
 
+# where a task's LoRA starts: its adapter's numbers at the middle of the rates that are usual for LoRA
+LORA_LEARNING_RATE = 3e-4
+
+
 class Task(_Frozen):
     """One task: name and languages as in the field, sources, columns, labels by name, metrics.
 
@@ -148,6 +152,12 @@ class Task(_Frozen):
     def main_metric(self) -> str:
         """The metric of the headline table."""
         return self.metrics[0]
+
+    def starting_point(self, regime: str) -> dict[str, Any]:
+        """The training numbers the task proposes for a regime; none for a regime it says nothing of."""
+        if regime == "lora" and "lora" not in self.optimisation and "adapter" in self.optimisation:
+            return self.optimisation["adapter"].model_dump() | {"learning_rate": LORA_LEARNING_RATE}
+        return self.optimisation[regime].model_dump() if regime in self.optimisation else {}
 
     @property
     def trains(self) -> bool:

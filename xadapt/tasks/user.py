@@ -83,7 +83,7 @@ def _check_values(task: Task, values: Mapping[str, Any], file: Path) -> None:
             raise UserError(f"{file}: {key}: '{twice[0]}' stands twice; remove one")
     if not task.languages:
         raise UserError(f"{file}: languages is empty; name at least one")
-    regimes = sorted({name for known in BUILT_IN.values() for name in known.optimisation})
+    regimes = sorted({name for known in BUILT_IN.values() for name in known.optimisation} | {"lora"})
     for regime in task.optimisation:
         if regime not in regimes:
             raise unknown("regime", regime, regimes, place=f"{file}: optimisation")

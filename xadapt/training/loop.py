@@ -2,10 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -13,18 +13,19 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from xadapt.errors import UserError
-from xadapt.formats import Features, Format
 from xadapt.formats.features import collate
-from xadapt.training.batching import micro_batches, optimizer_batches, steps_per_epoch
+from xadapt.training.batching import micro_batches
+from xadapt.training.cost import counted_flops
 from xadapt.training.dropout import CpuDropout
+from xadapt.training.mixing import TrainingPart, mixed_batches, mixture_epoch
 from xadapt.training.optimizer import make_optimizer, make_schedule
-from xadapt.training.settings import TrainingSettings
+from xadapt.training.settings import Mixing, TrainingSettings
 
 
 class Monitor(Protocol):
     """Told of every step and selection; the log file and the progress bar are monitors."""
 
-    def step(self, step: int, total: int, values: dict[str, float]) -> None: ...
+    def step(self, step: int, total: int, values: dict[str, Any]) -> None: ...
 
     def selection(self, step: int, epoch: float, metrics: dict[str, float], best: bool) -> None: ...
 
@@ -35,7 +36,8 @@ class FitResult:
 
     losses holds the mean loss of every step; best_metric the dev score of the parameters that were kept, taken
     at best_step; decay the product of (1 - learning_rate * weight_decay) up to there; seconds and
-    examples_per_second cover the training steps alone, padding the share of padded positions.
+    examples_per_second cover the training steps alone, padding the share of padded positions. flops_per_step counts
+    forward and backward pass of the first step.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -46,6 +48,7 @@ class FitResult:
     examples: int = 0
     tokens: int = 0
     positions: int = 0
+    flops_per_step: int = 0
 
     @property
     def examples_per_second(self) -> float:
@@ -72,24 +75,24 @@ def default_token_budget(device: torch.device) -> int:
 
 
 class Training:
-    """One training of one model: features in, the best parameters left in the model.
+    """One training of one model: rows of one task or of several in, the best parameters left in the model.
 
-    evaluate gives the dev metrics of the model as it stands, the headline under `metric`. token_budget bounds
-    the padded tokens of a micro-batch and changes nothing but memory.
+    evaluate gives the dev metrics of the model as it stands, the headline under `metric`. penalty is added to the
+    loss of every step. token_budget bounds the padded tokens of a micro-batch and changes nothing but memory.
     """
 
     def __init__(
-        self, model: nn.Module, format: Format, features: Features, settings: TrainingSettings, *, seed: int,
+        self, model: nn.Module, parts: Sequence[TrainingPart], settings: TrainingSettings, *, seed: int,
         pad_token_id: int, accelerator: Accelerator, evaluate: Callable[[], dict[str, float]], metric: str,
-        monitors: list[Monitor], token_budget: int | None = None,
+        monitors: list[Monitor], mixing: Mixing | None = None, penalty: Callable[[], Tensor | None] = lambda: None,
+        token_budget: int | None = None,
     ) -> None:  # fmt: skip
-        self.format, self.features, self.settings, self.seed = format, features, settings, seed
-        self.pad_token_id, self.accelerator = pad_token_id, accelerator
+        self.parts, self.settings, self.mixing, self.seed = parts, settings, mixing or Mixing(), seed
+        self.pad_token_id, self.accelerator, self.penalty = pad_token_id, accelerator, penalty
         self.evaluate, self.metric, self.monitors = evaluate, metric, monitors
         self.token_budget = token_budget or default_token_budget(accelerator.device)
-        per_epoch = steps_per_epoch(len(features), settings.batch_size)
-        self.steps_per_epoch = per_epoch
-        self.total_steps = settings.max_steps or math.ceil(per_epoch * settings.num_train_epochs)
+        self.steps_per_epoch = mixture_epoch(parts, self.mixing, settings.batch_size)
+        self.total_steps = settings.max_steps or math.ceil(self.steps_per_epoch * settings.num_train_epochs)
         self.trainable = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         optimizer = make_optimizer(self.trainable, settings)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
@@ -101,59 +104,67 @@ class Training:
     def run(self) -> FitResult:
         """Train to the last step, then put the best parameters back; UserError where loss or gradient is not finite."""
         torch.manual_seed(self.seed)
-        for step, indices in enumerate(self._batches(), start=1):
-            self._step(step, indices)
+        batches = mixed_batches(self.parts, self.mixing, batch_size=self.settings.batch_size, seed=self.seed)
+        for step, (part, indices) in zip(range(1, self.total_steps + 1), batches, strict=False):
+            self._step(step, part, indices)
             if self._selects(step):
                 self._select(step)
         self._restore_best()
         return self.result
 
-    def _batches(self) -> Iterator[list[int]]:
-        done, epoch = 0, 0
-        while done < self.total_steps:
-            for indices in optimizer_batches(
-                self.features.lengths, batch_size=self.settings.batch_size, seed=self.seed, epoch=epoch
-            ):
-                yield indices
-                done += 1
-                if done == self.total_steps:
-                    return
-            epoch += 1
-
-    def _step(self, step: int, indices: list[int]) -> None:
+    def _step(self, step: int, part: TrainingPart, indices: list[int]) -> None:
         started = time.perf_counter()
         self.model.train()
-        loss = self._backward(step, indices)
-        self._check_finite("loss", loss, step)
+        with counted_flops() if step == 1 else nullcontext() as counter:
+            loss = self._backward(step, part, indices)
+            penalty = self._penalise()
+        if counter:
+            self.result.flops_per_step = counter.get_total_flops()
+        self._check_finite("loss", loss + penalty, step)
         norm = self._clip()
         self._check_finite("gradient norm", norm, step)
         self._update()
-        self.result.losses.append(loss)
+        self.result.losses.append(loss + penalty)
         self.result.examples += len(indices)
         self.result.seconds += time.perf_counter() - started
-        values = {"loss": loss, "grad_norm": norm, "learning_rate": self._used_learning_rate}
+        values = {"loss": loss + penalty, "grad_norm": norm, "learning_rate": self._used_learning_rate}
         values |= {"examples_per_second": self.result.examples_per_second, "epoch": step / self.steps_per_epoch}
-        for monitor in self.monitors:
-            monitor.step(step, self.total_steps, values)
+        self._tell(step, values | self._of_several(part) | ({"penalty": penalty} if penalty else {}))
 
-    def _backward(self, step: int, indices: list[int]) -> float:
+    def _tell(self, step: int, values: Mapping[str, Any]) -> None:
+        for monitor in self.monitors:
+            monitor.step(step, self.total_steps, dict(values))
+
+    def _of_several(self, part: TrainingPart) -> dict[str, str]:
+        """The task of a step, where there are several."""
+        return {"task": part.name} if len(self.parts) > 1 else {}
+
+    def _backward(self, step: int, part: TrainingPart, indices: list[int]) -> float:
         """Accumulate the gradient of the mean loss over the optimizer batch; the loss."""
         batches = [
-            collate(self.features, rows, self.pad_token_id, draw=(self.seed, step))
-            for rows in micro_batches(indices, self.features.lengths, token_budget=self.token_budget)
+            collate(part.features, rows, self.pad_token_id, draw=(self.seed, step))
+            for rows in micro_batches(indices, part.features.lengths, token_budget=self.token_budget)
         ]
-        units = sum(self.format.units(batch["labels"]) for batch in batches)
+        units = sum(part.format.units(batch["labels"]) for batch in batches)
         total = 0.0
         for batch in batches:
             self.result.tokens += int(batch["attention_mask"].sum())
             self.result.positions += batch["attention_mask"].numel()
             batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
             with self._dropout():
-                logits = self.model(**batch)
-            loss = self.format.loss(logits, batch["labels"]) / units
+                logits = self.model(**batch, **self._of_several(part))
+            loss = part.format.loss(logits, batch["labels"]) / units
             self.accelerator.backward(loss)
             total += loss.item()
         return total
+
+    def _penalise(self) -> float:
+        """Add the penalty's gradient to the step's; its value."""
+        penalty = self.penalty()
+        if penalty is None:
+            return 0.0
+        self.accelerator.backward(penalty)
+        return penalty.item()
 
     def _dropout(self) -> AbstractContextManager[object]:
         return CpuDropout() if self.accelerator.device.type == "cpu" else nullcontext()

@@ -14,11 +14,14 @@ from xadapt.training.settings import TrainingSettings
 def make_optimizer(
     named_parameters: Iterable[tuple[str, nn.Parameter]], settings: TrainingSettings
 ) -> torch.optim.AdamW:
-    """AdamW over the parameters given, in two groups: weight decay on matrices, none on biases and LayerNorm."""
+    """AdamW over the parameters given, in two groups: weight decay on matrices, none on biases, LayerNorm and
+    AdapterFusion's value matrices."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in named_parameters:
-        exempt = name.endswith("bias") or "LayerNorm" in name or "layer_norm" in name
+        # AdapterFusion's value matrices start at the identity and are held there by a penalty of their own
+        value = "adapter_fusion" in name and name.endswith("value.weight")
+        exempt = value or name.endswith("bias") or "LayerNorm" in name or "layer_norm" in name
         (plain if exempt else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, eps=settings.adam_epsilon, fused=True)

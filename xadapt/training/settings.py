@@ -1,8 +1,11 @@
 """The optimisation numbers of a training, under Hugging Face's names; torch-free."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from xadapt.errors import UserError
+from xadapt.tasks import Task
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -35,3 +38,82 @@ class TrainingSettings(BaseModel):
     def batch_size(self) -> int:
         """Examples in one optimizer step."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+    def stored(self) -> dict[str, Any]:
+        """The numbers as stages keep them."""
+        return self.model_dump()
+
+
+class Mixing(BaseModel):
+    """How often a step is of which task, where several are trained at once: p ~ min(n, cap)^(1 / temperature).
+
+    mlm_ratio is the share of steps of masked language modelling mixed in.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    cap: Positive = 2**17
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    mlm_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class RobustSettings(BaseModel):
+    """How English training input is made noisy, so that a model bears foreign words (Huang et al. 2021).
+
+    adversarial moves each word embedding to where the loss is highest inside a ball (projected gradient ascent, their
+    AT), random to anywhere in it (RS-RP); synonym replaces words (RS-DA).
+
+    epsilon is the ball's radius as a share of the mean L2 norm of the backbone's word embeddings, since a LayerNorm
+    follows them: what a movement does depends on their scale, which differs between backbones. At 0.05 the worst case
+    is hard and still learnt from, at 0.1 a trained model guesses; at random it bears 0.5, half the way to a word's
+    nearest neighbour, and guesses at 1. These are the defaults, 0.05 and 0.5. steps are those of the ascent, each
+    step_size radii long. copies of each row are made with synonyms (the authors: 3 for XNLI, 10 for PAWS-X), from
+    the neighbour file `synonyms` (`data.synonyms`). A number that the method does not read may not be given.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    method: Literal["adversarial", "random", "synonym"]
+    epsilon: Annotated[float, Field(ge=0, le=10)] = 0.05
+    steps: Positive = 3
+    step_size: Annotated[float, Field(gt=0, le=2)] = 0.5
+    copies: Positive = 3
+    synonyms: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _random_moves_further(cls, given: Any) -> Any:
+        random = isinstance(given, dict) and given.get("method") == "random"
+        return {"epsilon": 0.5} | given if random else given
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RobustSettings":
+        for name, field in type(self).model_fields.items():
+            if name not in ("method", *self.read) and getattr(self, name) != field.default:
+                raise ValueError(f"{name} means nothing to method {self.method}, which reads {', '.join(self.read)}")
+        if self.method == "synonym" and not self.synonyms:
+            raise ValueError("method synonym needs a file of neighbours: give its path as synonyms")
+        return self
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The fields that the method reads."""
+        return {
+            "adversarial": ("epsilon", "steps", "step_size"),
+            "random": ("epsilon",),
+            "synonym": ("copies", "synonyms"),
+        }[self.method]
+
+    def stored(self) -> dict[str, Any]:
+        """The method and what it reads; of a neighbour file the path, whose content is `Neighbours.identity`."""
+        return self.model_dump(include={"method", *self.read})
+
+
+def check_robust(task: Task, settings: RobustSettings) -> None:
+    """Refuse robust training of what it is not defined for: UserError for a task that is no classification."""
+    if task.format != "classification":
+        raise UserError(
+            f"task '{task.name}' cannot be trained with --robust {settings.method}: its format is {task.format}, and "
+            "robust training is for classification, where a label outlasts small changes of the words; "
+            "leave --robust away for it"
+        )

@@ -1,0 +1,123 @@
+"""A command's options as a recipe."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from xadapt.errors import UserError
+
+if TYPE_CHECKING:
+    from xadapt.study.recipe import Recipe
+
+# an option's name -> the key of its section in a recipe
+_REGIME_OPTIONS = {
+    "adapter": {"adapter_config": "config", "reduction_factor": "reduction_factor", "non_linearity": "non_linearity"},
+    "lora": {
+        "lora_r": "r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout", "target_modules": "target_modules",
+        "use_rslora": "use_rslora", "use_dora": "use_dora",
+    },
+}  # fmt: skip
+_FUSION_OPTIONS = {
+    "train_on": "train_on",
+    "reference_fusion": "reference",
+    "fusion_regularization": "regularization",
+}
+_MIXTURE_OPTIONS = {
+    "mixing_cap": "cap",
+    "mixing_temperature": "temperature",
+    "mlm_ratio": "mlm_ratio",
+    "mlm_languages": "mlm_languages",
+}
+_RECIPE_OPTIONS = (
+    "backbone", "data", "seed", "max_train_samples", "max_eval_samples", "max_predict_samples", "retrieval_layer",
+)  # fmt: skip
+_LISTS = {"target_modules", "mlm_languages"}
+
+
+def training_names(options: Mapping[str, Any], *, role: str) -> list[str]:
+    """--task and --train-language in a recipe's notation, `mnli@de+ru`; several of --task for intermediate tasks.
+
+    Raises UserError for what cannot be trained so.
+    """
+    from xadapt.tasks.catalogue import get_training_data
+
+    known(options)
+    names = _listed(options["task"]) if role == "intermediate" else [options["task"]]
+    chosen = options.get("train_language")
+    langs = "" if chosen is None else f"@{'+'.join(code.strip() for code in chosen.split(','))}"
+    place = "--train-language" if langs else "--task"
+    for name in names:
+        get_training_data(name, role=role)  # an unknown task is --task's fault
+    return [get_training_data(f"{name}{langs}", place=place, role=role).name for name in names]
+
+
+def intermediates(options: Mapping[str, Any], *, place: str = "--intermediate") -> list[str]:
+    """The intermediate tasks named, once each; UserError for one that there is not."""
+    from xadapt.tasks.catalogue import get_training_data
+
+    known(options)
+    names = [get_training_data(n, place=place, role="intermediate").name for n in _listed(options["intermediate"])]
+    return list(dict.fromkeys(names))
+
+
+def known(options: Mapping[str, Any]) -> None:
+    """Make the tasks of --task-file known."""
+    if options["task_file"]:
+        from xadapt.tasks.user import add_task_file
+
+        add_task_file(options["task_file"])
+
+
+def _listed(text: str) -> list[str]:
+    """Names joined by commas; `all` for the nine intermediate tasks with labels."""
+    from xadapt.tasks.catalogue import intermediate_names
+
+    if text == "all":
+        return [name for name in intermediate_names() if name != "mlm"]
+    return [name.strip() for name in text.split(",")]
+
+
+def recipe_of(
+    options: Mapping[str, Any], *, composition: str, intermediate: Sequence[str], targets: Sequence[str] = ()
+) -> "Recipe":
+    """The recipe of one cell; UserError for an option that belongs to another regime."""
+    from xadapt.regimes.specs import check_composition
+    from xadapt.study.recipe_file import make_recipe
+    from xadapt.training.settings import TrainingSettings
+
+    regime = options["regime"]
+    check_composition(regime, composition, place="--regime")
+    for other, names in _REGIME_OPTIONS.items():
+        for name in names if other != regime else ():
+            if options[name] is not None:
+                raise UserError(f"--{name.replace('_', '-')} {options[name]} belongs to --regime {other}, not {regime}")
+    languages = options.get("languages")
+    kept = ("none",) if composition == "none" else (composition,)
+    values = {key: options[key] for key in _RECIPE_OPTIONS if options.get(key) is not None}
+    values |= {
+        "name": _study_name(regime, composition, intermediate, targets),
+        "targets": list(targets),
+        "intermediate": list(intermediate),
+        "regimes": {regime: {"compositions": kept, **_section(options, _REGIME_OPTIONS.get(regime, {}))}},
+        "fusion": _section(options, _FUSION_OPTIONS),
+        "mixture": _section(options, _MIXTURE_OPTIONS),
+        "languages": languages.split(",") if languages is not None else None,
+        "task_files": [options["task_file"]] if options["task_file"] else [],
+        "training": {key: options[key] for key in TrainingSettings.model_fields if options.get(key) is not None},
+    }
+    return make_recipe(values, place="the options")
+
+
+def _section(options: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
+    given = {key: options[name] for name, key in keys.items() if options.get(name) is not None}
+    return {key: value.split(",") if key in _LISTS else value for key, value in given.items()}
+
+
+def _study_name(regime: str, composition: str, intermediate: Sequence[str], targets: Sequence[str]) -> str:
+    """Of the cell's parts, without what file names do without, and no longer than a study's name may be."""
+    if targets:
+        parts = [*targets, regime, composition, *intermediate]
+    else:
+        parts = [*intermediate, regime, *([composition] if composition != "none" else [])]
+    name = "-".join(parts).replace("@", "-").replace("+", "-")
+    return name if len(name) <= 80 else f"{name[:71]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,0 +1,217 @@
+"""The Planner: what every stage of a recipe is, and what it needs; torch-free."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from xadapt.data.sources import Source, open_source
+from xadapt.metrics import get_metric
+from xadapt.models.identity import backbone_identity
+from xadapt.study.precision import resolve_dtype
+from xadapt.study.recipe import Recipe
+from xadapt.study.stage import Stage
+from xadapt.tasks import Task, get_task
+from xadapt.tasks.catalogue import TrainingData, get_training_data, train_task_of
+from xadapt.tasks.spec import Split
+from xadapt.tasks.user import stored_spec
+from xadapt.training.settings import TrainingSettings
+
+# how a target is trained on what a joint composition gives it
+_ON_TOP = {"full": "continue", "adapter": "stack", "lora": "stack"}
+
+
+class Planner:
+    """Makes stages of one recipe; holds what is looked up once: source, identities, data type.
+
+    notes collects what a user should be told of the plan.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.source: Source = open_source(recipe.data)
+        self.backbone = backbone_identity(recipe.backbone)
+        self.where = {"backbone": recipe.backbone, "data": recipe.data}
+        self.notes: list[str] = []
+
+    def cell(self, target: str, regime: str, composition: str, intermediate: Sequence[str]) -> tuple[Stage, bool]:
+        """The evaluation that fills a cell, and whether it is that of composition none again."""
+        data = get_training_data(target)
+        task = data.task
+        own = replace(data, task=get_task(task.train_task)).name
+        repeats = task.trains and list(intermediate) == [own]
+        if repeats:
+            self.notes.append(
+                f"{target} with {composition} {own} ({regime}): {own} is {target}'s own training "
+                f"data, so there is nothing new to train; the cell shows composition none and is marked"
+            )
+        model = self._model(data, regime, "none" if repeats else composition, intermediate)
+        return self.evaluate(task, model), repeats
+
+    def _model(self, data: TrainingData, regime: str, composition: str, intermediate: Sequence[str]) -> Stage | None:
+        """The training whose model is evaluated; None for retrieval straight from the backbone."""
+        if composition == "none":
+            return self._train(data, regime, "none") if data.task.trains else None
+        if composition in ("continue", "stack"):
+            before = self.train_intermediate(intermediate[0], regime)
+            return self._train(data, regime, composition, (before,)) if data.task.trains else before
+        if composition == "fusion" and self.recipe.fusion.train_on == "target" and data.task.trains:
+            modules = tuple(self.train_intermediate(name, regime) for name in intermediate)
+            return self._train(data, regime, "fusion", modules)
+        before = self.joint(composition, regime, intermediate)
+        return self._train(data, regime, _ON_TOP[regime], (before,)) if data.task.trains else before
+
+    def train_intermediate(self, name: str, regime: str) -> Stage:
+        """One intermediate task's module, or model; with an mlm_ratio, masked language modelling is mixed in."""
+        data = get_training_data(name, role="intermediate")
+        if self.recipe.mixture.mlm_ratio and data.task.format != "mlm":
+            return self._mixture("none", regime, (name,))
+        return self._train(data, regime, "none")
+
+    def joint(self, composition: str, regime: str, intermediate: Sequence[str]) -> Stage:
+        """What a joint composition makes of several intermediate tasks without any target's data."""
+        if composition == "multitask":
+            return self._mixture("multitask", regime, intermediate)
+        modules = tuple(self.train_intermediate(name, regime) for name in intermediate)
+        if composition == "fusion":
+            return self._mixture("fusion", regime, intermediate, modules)
+        weights = [self.recipe.average.get(name, 1.0) for name in intermediate]
+        spec = {"backbone": self.backbone, "regime": self._regime(regime), "composition": "average", "weights": weights}
+        return Stage("average", spec, modules, self.where, f"average {', '.join(intermediate)}, {regime}")
+
+    def _train(self, data: TrainingData, regime: str, composition: str, needs: tuple[Stage, ...] = ()) -> Stage:
+        recipe = self.recipe
+        own = recipe.fusion.training if composition == "fusion" else {}
+        settings = recipe.training_for(data.task, regime, own)
+        spec = {"backbone": self.backbone, **self._rows_of(data), **self._shared(regime, composition, settings)}
+        behind = f", {composition} {_trained_on(needs)}" if needs else ""
+        label = f"train {data.name}, {regime}{behind}"
+        rows = self._count(train_task_of(data.task), data.langs, "train", recipe.max_train_samples)
+        rows = rows and min(rows, recipe.max_train_samples or rows)
+        return Stage("train", spec, needs, self.where, label, _examples(settings, rows))
+
+    def _mixture(
+        self, composition: str, regime: str, intermediate: Sequence[str], needs: tuple[Stage, ...] = ()
+    ) -> Stage:
+        """A training on several tasks at once, or on one with masked language modelling mixed in."""
+        recipe = self.recipe
+        found = [get_training_data(name, role="intermediate") for name in intermediate]
+        auxiliary = [self._mlm()] if recipe.mixture.mlm_ratio else []
+        settings = recipe.training_for_mixture([data.task for data in found], regime, composition)
+        spec = {
+            "backbone": self.backbone,
+            "tasks": [
+                self._rows_of(data)
+                | {"name": data.name, "max_seq_length": self._length(data, regime), "auxiliary": aux}
+                for group, aux in ((found, False), (auxiliary, True))
+                for data in group
+            ],
+            "mixing": recipe.mixture.mixing.model_dump(),
+            **self._shared(regime, composition, settings),
+        }
+        counts = [self._count(train_task_of(d.task), d.langs, "train", recipe.max_train_samples) for d in found]
+        rows = None if None in counts else sum(min(count or 0, recipe.mixture.cap) for count in counts)
+        mixed = f" with {auxiliary[0].name}" if auxiliary else ""
+        what = f"{composition} of " if composition != "none" else ""
+        label = f"train {what}{', '.join(intermediate)}{mixed}, {regime}"
+        return Stage("train", spec, needs, self.where, label, _examples(settings, rows))
+
+    def _mlm(self) -> TrainingData:
+        name = "mlm" + (f"@{'+'.join(self.recipe.mixture.mlm_languages)}" if self.recipe.mixture.mlm_languages else "")
+        return get_training_data(name, place="mixture.mlm_languages", role="intermediate")
+
+    def _shared(self, regime: str, composition: str, settings: TrainingSettings) -> dict[str, Any]:
+        """What every training's spec says besides its rows."""
+        numbers = settings.stored() | {"dtype": resolve_dtype(settings.dtype)}
+        fusion = {"fusion": self.recipe.fusion.spec.model_dump()} if composition == "fusion" else {}
+        return {
+            "regime": self._regime(regime), "composition": composition, "training": numbers, "seed": self.recipe.seed,
+            **fusion,
+        }  # fmt: skip
+
+    def _regime(self, regime: str) -> dict[str, Any]:
+        return dict(self.recipe.regimes.items())[regime].spec.model_dump(mode="json")
+
+    def _length(self, data: TrainingData, regime: str) -> int:
+        return self.recipe.training_for(data.task, regime).max_seq_length
+
+    def _rows_of(self, data: TrainingData) -> dict[str, Any]:
+        """The train rows and the dev rows of a training, by content."""
+        recipe, task, data_task = self.recipe, data.task, train_task_of(data.task)
+        # selection is on English whatever a task trains on; text without labels is no supervision in a language
+        dev_langs = data.langs if task.format == "mlm" else ("en",)
+        # a target that is all test is selected on the dev split of what it trains on
+        dev_task = task if "validation" in task.splits else data_task
+        return {
+            "train": self._split(data_task, data.langs, "train", recipe.max_train_samples),
+            "dev": self._split(dev_task, dev_langs, "validation", recipe.max_eval_samples),
+        }
+
+    def evaluate(self, task: Task, model: Stage | None) -> Stage:
+        """The zero-shot evaluation of a model, or of the backbone itself, on the task's languages."""
+        recipe = self.recipe
+        available = self.source.languages(task)
+        languages = recipe.evaluated_languages(task, available)
+        if recipe.languages is None and len(available) < len(task.languages):
+            missing = " ".join(code for code in task.languages if code not in available)
+            self.notes.append(
+                f"{task.name}: data '{recipe.data}' has {len(available)} of its {len(task.languages)} languages (not {missing})"
+            )
+        cap = None if task.format == "mining" else recipe.max_predict_samples
+        numbers = _training_of(model)
+        spec = {
+            "backbone": self.backbone,
+            **stored_spec(task),
+            "metrics": {name: get_metric(task.format, name).version for name in task.metrics},
+            "languages": {code: self._identity(task, code) for code in languages},
+            "max_samples": cap,
+            "max_seq_length": numbers["max_seq_length"] if task.trains else task.max_seq_length,
+            "dtype": numbers["dtype"] if numbers else resolve_dtype(recipe.training.get("dtype", "auto")),
+            "retrieval_layer": None if task.trains else recipe.retrieval_layer,
+        }
+        tuned = [code for code, rows in spec["languages"].items() if len(both := rows.split(" ")) > len(set(both))]
+        if task.format == "mining" and tuned:
+            self.notes.append(
+                f"{task.name}: dev and test are the same rows in {' '.join(tuned)}; the threshold is tuned on test"
+            )
+        rows = self._count(task, languages, "test", cap)
+        sides = rows and rows * (2 if task.format in ("retrieval", "mining") else 1)  # mining: dev and test
+        of = model.label.removeprefix("train ") if model else "the backbone itself"
+        label = f"evaluate {task.name} on {len(languages)} languages: {of}"
+        return Stage("evaluate", spec, (model,) if model else (), self.where, label, sides)
+
+    def _identity(self, task: Task, lang: str) -> str:
+        """Of the rows a language is evaluated on; mining tunes its threshold on the dev split."""
+        splits: tuple[Split, ...] = ("validation", "test") if task.format == "mining" else ("test",)
+        return " ".join(self.source.identity(task, lang, split) for split in splits)
+
+    def _split(
+        self, task: Task, langs: tuple[str, ...], split: Literal["train", "validation"], cap: int | None
+    ) -> dict[str, Any]:
+        identity = " ".join(self.source.identity(task, lang, split) for lang in langs)
+        return {**stored_spec(task), "lang": "+".join(langs), "data": identity, "max_samples": cap}
+
+    def _count(self, task: Task, languages: Sequence[str], split: Any, cap: int | None) -> int | None:
+        counts = [self.source.count(task, lang, split) for lang in languages]
+        known = [min(count, cap or count) if count is not None else cap for count in counts]
+        return None if None in known else sum(count for count in known if count is not None)
+
+
+def _examples(settings: TrainingSettings, rows: int | None) -> int | None:
+    """How many rows a training takes through the encoder, if it can be told."""
+    if settings.max_steps:
+        return settings.max_steps * settings.batch_size
+    return rows and int(rows * settings.num_train_epochs)
+
+
+def _training_of(model: Stage | None) -> Mapping[str, Any]:
+    """The training numbers behind a model; of an average those of its first module."""
+    if model is None:
+        return {}
+    found: Mapping[str, Any] = model.spec["training"] if "training" in model.spec else _training_of(model.needs[0])
+    return found
+
+
+def _trained_on(needs: Sequence[Stage]) -> str:
+    """What trainings were on, for people: `mnli`, `mnli@de+ru`, `fusion of mnli, squad`."""
+    names = [stage.label.removeprefix("train ").rpartition(", ")[0] for stage in needs]
+    return ", ".join(names)

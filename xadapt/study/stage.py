@@ -1,0 +1,58 @@
+"""The Stage: a node of a plan, named by the hash of what it is; torch-free."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+# raised whenever the same spec would give other numbers
+STAGE_VERSIONS = {"train": 2, "average": 1, "evaluate": 1}
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces; TypeError for anything without one stable form."""
+    _check_stable(value)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def _check_stable(value: object) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"key {key!r} of a stage spec is not a string")
+            _check_stable(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_stable(inner)
+    elif not (value is None or isinstance(value, str | int | float | bool)):
+        raise TypeError(f"{type(value).__name__} {value!r} in a stage spec has no stable form")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A node of the plan.
+
+    spec is everything that can change the result (hashed); needs are the stages whose results it starts from
+    (hashed by key); where says how to run it here: backbone and data as the user named them (not hashed);
+    label is for people; examples estimates the rows that pass through the encoder, None if unknown.
+    """
+
+    kind: Literal["train", "average", "evaluate"]
+    spec: Mapping[str, Any]
+    needs: tuple["Stage", ...]
+    where: Mapping[str, str]
+    label: str
+    examples: int | None = field(default=None, compare=False)
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 of what the stage is and of the keys of what it needs."""
+        identity = {
+            "kind": self.kind,
+            "version": STAGE_VERSIONS[self.kind],
+            "spec": self.spec,
+            "needs": [stage.key for stage in self.needs],
+        }
+        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
