@@ -6,7 +6,7 @@ import sys
 import typer
 
 from xadapt.errors import UserError
-from xadapt_cli import catalogue, export, fetch, score, study, train
+from xadapt_cli import catalogue, export, fetch, regimes, score, study, train
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 _LOOK, _TRAIN, _STUDY = "Look and fetch", "Train and evaluate", "Studies"
 app.add_typer(catalogue.tasks_app, name="tasks", rich_help_panel=_LOOK)
 app.command("languages", rich_help_panel=_LOOK)(catalogue.languages)
+app.command("regimes", rich_help_panel=_LOOK)(regimes.regimes)
 app.command("fetch", rich_help_panel=_LOOK)(fetch.fetch)
 app.command("train-intermediate", rich_help_panel=_TRAIN)(train.train_intermediate)
 app.command("fuse", rich_help_panel=_TRAIN)(train.fuse)

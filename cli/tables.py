@@ -10,6 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from xadapt.analysis.costs import EXPLAINED
 from xadapt.analysis.export import visible
 from xadapt.analysis.scorecard import Scorecard
 from xadapt.analysis.table import MISSING, Cell, Line, Table
@@ -31,6 +32,9 @@ def render_scorecard(scorecard: Scorecard, console: Console) -> None:
         overall = scorecard.overall(setting)
         render_grid(_grid(overall.lines, overall), "overall: task scores, points, means over languages", console)
         _captions(overall, console)
+        if costs := scorecard.costs(setting):
+            render_grid([[visible(text) for text in line] for line in costs], "cost", console)
+            _line(console, EXPLAINED, style="dim")
         for task in scorecard.tasks(setting):
             families = scorecard.families(setting, task)
             for metric, lines in groupby(families.lines, key=lambda line: line.metric):

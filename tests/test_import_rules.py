@@ -16,7 +16,7 @@ TABLES = {"pyarrow", "datasets", "huggingface_hub"}
 # modules and packages that must not load torch, directly or through what they load
 TORCH_FREE = (
     "xadapt.errors", "xadapt.durable", "xadapt.languages", "xadapt.tasks", "xadapt.data", "xadapt.metrics", "xadapt.models.identity", "xadapt.models.fetch",
-    "xadapt.models.embedded", "xadapt.regimes.specs", "xadapt.training.settings", "xadapt.study.recipe",
+    "xadapt.models.embedded", "xadapt.regimes.specs", "xadapt.regimes.sizes", "xadapt.training.settings", "xadapt.study.sections", "xadapt.study.stage", "xadapt.study.planner", "xadapt.study.recipe",
     "xadapt.study.recipe_file", "xadapt.study.plan", "xadapt.study.store", "xadapt.study.precision",
     "xadapt.study.collect", "xadapt.evaluation.submission", "xadapt.evaluation.submission_files", "xadapt.analysis",
     "xadapt_cli.app", "xadapt_cli.catalogue", "xadapt_cli.study", "xadapt_cli.train", "xadapt_cli.score",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xadapt.analysis.costs import EXPLAINED
 from xadapt.analysis.export import visible, write_atomically
 from xadapt.analysis.scorecard import Scorecard
 from xadapt.analysis.table import MISSING, Cell, Note, Row, Table
@@ -35,6 +36,7 @@ class Section:
     tasks: tuple[tuple[str, Table, Table], ...]
     footnotes: tuple[Note, ...]
     absent: tuple[str, ...]
+    costs: Sequence[Sequence[str]] = ()
 
 
 def write_report(
@@ -61,7 +63,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(missing=MISSING, palette=_palette(), describe=_describe)
+    environment.globals.update(missing=MISSING, palette=_palette(), describe=_describe, costs_explained=EXPLAINED)
     sections = [_section(scorecard, setting) for setting in scorecard.settings()]
     page = environment.get_template("report.html").render(
         title=title, provenance=provenance, notes=notes, sections=sections, count=len(scorecard.scores)
@@ -217,7 +219,8 @@ def _section(scorecard: Scorecard, setting: str) -> Section:
     footnotes = tuple(sorted({note for table in tables for note in table.footnotes}))
     repeated = tuple(note.text.split(":")[0] for note in footnotes if note.mark == "†")
     swatches = _swatches(scorecard.rows(setting))
-    return Section(setting, draw_chart(scorecard, setting), swatches, overall, tasks, footnotes, repeated)
+    chart, costs = draw_chart(scorecard, setting), scorecard.costs(setting)
+    return Section(setting, chart, swatches, overall, tasks, footnotes, repeated, costs)
 
 
 def _describe(cell: Cell) -> str:

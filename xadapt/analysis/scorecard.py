@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from xadapt.analysis.best_single import BEST, with_best_singles
 from xadapt.analysis.cells import Grid, combined, gain_cell, mean_cell, mean_of_cells
+from xadapt.analysis.costs import Cost, cost_grid
 from xadapt.analysis.export import write_csv, write_parquet
 from xadapt.analysis.records import Score
 from xadapt.analysis.table import Cell, Column, Line, Row, Table
@@ -17,7 +19,7 @@ from xadapt.tasks import TASKS, target_names
 from xadapt.tasks.scoring import score_metrics, score_name
 
 REGIMES = ("full", "adapter", "lora")
-COMPOSITIONS = ("none", "continue", "stack", "fusion", "average", "multitask")
+COMPOSITIONS = ("none", "continue", "stack", BEST, "fusion", "average", "multitask")
 
 
 class Scorecard:
@@ -26,8 +28,8 @@ class Scorecard:
     Raises UserError for a value that is no number, two values under one stage, or two main metrics of a task.
     """
 
-    def __init__(self, scores: Sequence[Score]) -> None:
-        self.scores = tuple(scores)
+    def __init__(self, scores: Sequence[Score], costs: Sequence[Cost] = ()) -> None:
+        self.scores, self._costs = tuple(scores), tuple(costs)
         self._grids: dict[tuple[str, Row, str, str], Grid] = {}
         self._main = _main_metrics(self.scores)
         self._family: dict[str, str] = {}
@@ -68,12 +70,14 @@ class Scorecard:
 
         English counts where a task has it. A group's mean, and XTREME's overall one, has a column if a row has all
         of its tasks, and is marked if one of them has fewer languages than XTREME's. The mean is over the tasks
-        every row has (split rows aside), its column's detail names them; its gain is over none.
+        every row has (split rows aside), its column's detail names them; its gain is over none. Before a regime's
+        joint compositions stands its best single intermediate task.
         """
         rows, tasks = self.rows(setting), self.tasks(setting)
         codes = {task: self.codes(setting, task) for task in tasks}
         metrics = {task: self._score_metrics(setting, task) for task in tasks}
-        cells = {row: {t: self._cell(setting, row, t, metrics[t], codes[t]) for t in tasks} for row in rows}
+        own = {row: {t: self._cell(setting, row, t, metrics[t], codes[t]) for t in tasks} for row in rows}
+        cells = with_best_singles(rows, own)
         whole = [row for row in rows if not row.split] or rows
         common = [task for task in tasks if all(cells[row][task] for row in whole)]
         over = f"over {', '.join(common)}" if common else "no task is present in every row"
@@ -81,8 +85,14 @@ class Scorecard:
         means = [mean for mean in xtreme_means(codes, metrics) if any(map(mean.cell, cells.values()))]
         columns += [mean.column for mean in means]
         columns += [Column("mean", len(common), over), Column("gain", None, "over none of the same regime")]
-        lines = tuple(_overall_line(row, cells[row], means, common) for row in rows)
+        lines = tuple(_overall_line(row, found, means, common) for row, found in cells.items())
         return Table(setting, "", tuple(columns), lines)
+
+    def costs(self, setting: str) -> list[list[str]]:
+        """A header and what each row of a setting cost, in its order, as text; empty if nothing is known."""
+        order = [row.label for row in self.rows(setting)]
+        header, *lines = cost_grid(self._costs, setting)
+        return [header, *sorted(lines, key=lambda line: _rank(order, line[0]))] if lines else []
 
     def families(self, setting: str, task: str) -> Table:
         """Rows by language families, largest first, in every metric of a task.

@@ -46,7 +46,7 @@ class LoraSpec(_Spec):
     """Low-rank deltas on linear layers of a frozen encoder (Hu et al. 2021), under the names of `peft.LoraConfig`.
 
     A delta is scaled by lora_alpha / r, or lora_alpha / sqrt(r) with use_rslora; use_dora learns the norms of the
-    changed weight's columns apart (Liu et al. 2024).
+    changed weight's columns apart (Liu et al. 2024), which lets it stand alone only.
     """
 
     name: Literal["lora"] = "lora"

@@ -8,7 +8,15 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from xadapt.errors import UserError, unknown
 from xadapt.languages import get_language
 from xadapt.regimes.specs import COMPOSITIONS, JOINT, check_composition
-from xadapt.study.sections import AdapterSection, FusionSection, MixtureSection, Regimes, RegimeSection, Section
+from xadapt.study.sections import (
+    AdapterSection,
+    FusionSection,
+    LoraSection,
+    MixtureSection,
+    Regimes,
+    RegimeSection,
+    Section,
+)
 from xadapt.tasks import Task, get_task
 from xadapt.tasks.catalogue import get_training_data
 from xadapt.tasks.user import add_task_file
@@ -98,6 +106,11 @@ class Recipe(Section):
             raise UserError(f"{place} is empty; name one of {', '.join(COMPOSITIONS[regime])}")
         for composition in section.compositions:
             check_composition(regime, composition, place=place)
+            if isinstance(section, LoraSection) and section.use_dora and composition not in ("none", "continue"):
+                raise UserError(
+                    f"{place}: {composition} adds up deltas, and DoRA's are none, since it scales the whole weight; leave "
+                    "use_dora out, or take none or continue"
+                )
             if composition in JOINT and len(set(self.intermediate)) < 2:
                 given = ", ".join(self.intermediate) or "none"
                 raise UserError(
