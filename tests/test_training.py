@@ -33,7 +33,7 @@ from xadapt.formats.features import collate
 from xadapt.models.backbone import Backbone
 from xadapt.models.task_model import TaskModel
 from xadapt.regimes.protocol import open_regime
-from xadapt.regimes.specs import AdapterSpec, FullSpec, RegimeSpec
+from xadapt.regimes.specs import AdapterSpec, FullSpec, LoraSpec, RegimeSpec
 from xadapt.study.executors import run_plan
 from xadapt.study.plan import make_plan
 from xadapt.study.recipe import Recipe
@@ -52,6 +52,7 @@ SPECS: dict[str, RegimeSpec] = {
     "full": FullSpec(),
     "seq_bn": AdapterSpec(),
     "double_seq_bn": AdapterSpec(config="double_seq_bn", reduction_factor=4, non_linearity="swish"),
+    "lora": LoraSpec(r=4, lora_dropout=0.1),
 }
 TARGETS = {"classification": "xnli", "tagging": "udpos"}
 BATCH, LENGTH = 8, 64
