@@ -25,8 +25,8 @@ from xadapt.training.settings import TrainingSettings
 Samples = Annotated[int, Field(gt=0)] | None
 
 
-# where a fusion's attention starts, unless told otherwise: Pfeiffer et al. 2021 for adapters, LoRA's own rate for ours
-FUSION_LEARNING_RATE = {"adapter": 5e-5, "lora": 3e-4}
+# for the attention of a fusion, unless told otherwise: Pfeiffer et al. 2021 for adapters; ours starts at zero scores
+FUSION_LEARNING_RATE = {"adapter": 5e-5, "lora": 1e-3}
 
 
 class Recipe(Section):
@@ -36,7 +36,8 @@ class Recipe(Section):
     order; what none of them says is the task's own default. mixture and fusion have numbers of their own for the
     trainings on several tasks. average weighs intermediate tasks by name, equally without. The caps max_train_samples, max_eval_samples and
     max_predict_samples take the first rows of the train, dev and test splits. task_files name files of users'
-    own tasks. An intermediate task or a target trains in English unless languages stand behind its name,
+    own tasks; modules names folders with modules that others trained, by intermediate task, which are imported instead
+    of trained. An intermediate task or a target trains in English unless languages stand behind its name,
     `mnli@de+ru`. languages restricts the evaluation; without it every language of each target that the data has.
     """
 
@@ -53,6 +54,7 @@ class Recipe(Section):
     mixture: MixtureSection = MixtureSection()
     fusion: FusionSection = FusionSection()
     average: dict[str, Annotated[float, Field(gt=0)]] = {}
+    modules: dict[str, str] = {}
     training: dict[str, Any] = {}
     tasks: dict[str, dict[str, Any]] = {}
     max_train_samples: Samples = None
@@ -77,6 +79,14 @@ class Recipe(Section):
     def _targets_exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(get_training_data(name, place="targets", role="target").name for name in names)
 
+    @field_validator("modules")
+    @classmethod
+    def _modules_of_tasks(cls, modules: dict[str, str]) -> dict[str, str]:
+        named = (
+            (get_training_data(name, place="modules", role="intermediate").name, modules[name]) for name in modules
+        )
+        return dict(named)
+
     @field_validator("languages")
     @classmethod
     def _languages_exist(cls, codes: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -89,9 +99,10 @@ class Recipe(Section):
         for regime, section in self.regimes.items():
             self._check_compositions(regime, section)
             _check_training(section.training, f"regimes.{regime}.training")
-        for name in self.average:
-            if name not in self.intermediate:
-                raise unknown("intermediate task", name, self.intermediate, place="average")
+        for place, named in (("average", self.average), ("modules", self.modules)):
+            for name in named:
+                if name not in self.intermediate:
+                    raise unknown("intermediate task", name, self.intermediate, place=place)
         _check_training(self.mixture.training, "mixture.training")
         _check_training(self.fusion.training, "fusion.training")
         _check_training(self.training, "training")

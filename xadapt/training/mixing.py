@@ -8,6 +8,7 @@ import numpy as np
 
 from xadapt.formats import Features, Format
 from xadapt.training.batching import optimizer_batches, steps_per_epoch
+from xadapt.training.robust import Perturbation
 from xadapt.training.settings import Mixing
 
 # parts the draw of a task from the draws of its rows, which use (seed, epoch)
@@ -16,12 +17,17 @@ _TASK_DRAW = 1 << 40
 
 @dataclass(frozen=True)
 class TrainingPart:
-    """One task's rows in a training; name picks its head where there are several, auxiliary says it has a fixed share."""
+    """One task's rows in a training.
+
+    name picks its head where there are several; auxiliary says that it has a fixed share of the steps; perturbation
+    moves its words.
+    """
 
     format: Format
     features: Features
     name: str = ""
     auxiliary: bool = False
+    perturbation: Perturbation | None = None
 
 
 def probabilities(parts: Sequence[TrainingPart], mixing: Mixing) -> list[float]:
