@@ -151,7 +151,7 @@ def _check_languages(task: Task) -> None:
 
 def _check_training(task: Task) -> None:
     assert all(task.splits.values()), "a split without a name"
-    assert set(task.optimisation) == (set(COMPOSITIONS) if task.trains else set())
+    assert all(bool(task.starting_point(regime)) == task.trains for regime in COMPOSITIONS)
     needed = {"test"} if task.role == "target" else set()
     needed |= {"train", "validation"} if task.trains and not task.train_on else set()
     assert needed <= set(task.splits)

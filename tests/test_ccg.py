@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from xadapt.data import Rows, open_source
 from xadapt.errors import UserError
-from xadapt.metrics.accuracy import word_accuracy
+from xadapt.metrics import get_metric
 from xadapt.tasks import get_task
 from xadapt.tasks.spec import Split
 
@@ -183,7 +183,7 @@ def test_a_dev_tag_that_training_has_not_is_wrong_and_counted(tmp_path: Path) ->
     train, dev = load(tmp_path), load(tmp_path, "validation").relabelled(load(tmp_path).labels)
     assert (train.labels, dev.labels) == (("N", "V"), ("N", "V", "A"))
     assert dev.columns["tags"] == [[0, 2, 1]]
-    best = word_accuracy([[0, 1, 1]], dev.columns["tags"], dev.labels)
+    best = get_metric("tagging", "accuracy").function([[0, 1, 1]], dev.columns["tags"], dev.labels)
     assert best == pytest.approx(200 / 3)
 
 

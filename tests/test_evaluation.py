@@ -4,9 +4,10 @@ import copy
 import json
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -15,14 +16,22 @@ from torch import Tensor, nn
 from xadapt.data import Rows
 from xadapt.data.sources import EmbeddedSource
 from xadapt.evaluation.retrieval import sentence_vectors
-from xadapt.evaluation.zero_shot import LanguageResult, evaluate_languages, model_predictor, score_language
+from xadapt.evaluation.zero_shot import (
+    LanguageResult,
+    Predicted,
+    Predictor,
+    decoded,
+    evaluate_languages,
+    model_predictor,
+    score_language,
+)
 from xadapt.formats import FORMATS, Features
 from xadapt.models.backbone import Backbone
 from xadapt.models.identity import retrieval_layer
 from xadapt.models.task_model import TaskModel
 from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import AdapterSpec, FullSpec
-from xadapt.tasks import get_task
+from xadapt.tasks import Task, get_task
 from xadapt.training.prediction import predict_logits
 
 CPU, PAD, LENGTH = torch.device("cpu"), 1, 128
@@ -164,46 +173,99 @@ def test_metrics_do_not_depend_on_batches_or_order(exact: Trained) -> None:
 # languages
 
 
-def evaluated(trained: Trained, rows: dict[str, Rows], budget: int = 1024) -> list[LanguageResult]:
+class Evaluated(NamedTuple):
+    """The result of each language, and what was predicted of its rows, in order."""
+
+    results: list[LanguageResult]
+    kept: dict[str, list[Predicted]]
+
+    def of(self, lang: str, what: str) -> list[Any]:
+        return [value for part in self.kept[lang] for value in getattr(part, what)]
+
+
+def evaluated(
+    trained: Trained, rows: Mapping[str, Rows], *, budget: int = 1024, piece: int = 4096, **options: Any
+) -> Evaluated:
     predict = model_predictor(trained.model, pad_token_id=PAD, token_budget=budget, device=CPU)
-    tokenizer = trained.backbone.tokenizer
-    return list(evaluate_languages(get_task(trained.task), rows.items(), predict, tokenizer, max_length=LENGTH))
+    return evaluated_by(predict, get_task(trained.task), rows, trained.backbone, piece=piece, **options)
+
+
+def evaluated_by(
+    predict: Predictor, task: Task, rows: Mapping[str, Rows], backbone: Backbone, *, piece: int = 4096, **options: Any
+) -> Evaluated:
+    kept: dict[str, list[Predicted]] = {}
+    languages = ((lang, of.pieces(piece)) for lang, of in rows.items())
+    results = evaluate_languages(
+        task, languages, predict, backbone.tokenizer, max_length=LENGTH, **options,
+        keep=lambda found: kept.setdefault(found.lang, []).append(found),
+    )  # fmt: skip
+    return Evaluated(list(results), kept)
 
 
 def test_languages_together_give_what_each_gives_alone(exact: Trained) -> None:
     rows = {lang: load(exact.task, lang, 12 + 3 * at) for at, lang in enumerate(LANGUAGES)}
     together = evaluated(exact, rows)
-    assert [result.lang for result in together] == list(LANGUAGES)
-    assert [result.n for result in together] == [12, 15, 18, 21, 24]
-    for result in together:
-        (alone,) = evaluated(exact, {result.lang: rows[result.lang]})
-        assert result == alone
+    assert [result.lang for result in together.results] == list(LANGUAGES)
+    assert [result.n for result in together.results] == [12, 15, 18, 21, 24]
+    for result in together.results:
+        alone = evaluated(exact, {result.lang: rows[result.lang]})
+        assert [result] == alone.results
+        for what in ("ids", "predictions", "references", "confidence"):
+            assert together.of(result.lang, what) == alone.of(result.lang, what)
         references = FORMATS[get_task(exact.task).format].references(rows[result.lang])
-        assert list(result.references) == list(references)
-    assert len({json.dumps(result.predictions[:12]) for result in together}) > 1
+        assert together.of(result.lang, "references") == list(references)
+    assert len({json.dumps(together.of(lang, "predictions")[:12]) for lang in LANGUAGES}) > 1
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 4096])
-def test_blocks_change_nothing(block: int, exact: Trained) -> None:
+@pytest.mark.parametrize("piece", [1, 7, 4096])
+def test_blocks_and_pieces_change_nothing(block: int, piece: int, exact: Trained) -> None:
     rows = {lang: load(exact.task, lang, 12 + 3 * at) for at, lang in enumerate(LANGUAGES)}
+    rows["de"] = replace(rows["de"], skipped=4, stand_in="validation")
     predict = model_predictor(exact.model, pad_token_id=PAD, token_budget=1024, device=CPU)
-    task, tokenizer = get_task(exact.task), exact.backbone.tokenizer
-    longest = 0
+    seen: list[int] = []
 
     def watched(features: Features) -> list[Tensor]:
-        nonlocal longest
-        longest = max(longest, len(set(features.row)))
+        seen.append(len(features))
         return predict(features)
 
-    found = list(evaluate_languages(task, iter(rows.items()), watched, tokenizer, max_length=LENGTH, block=block))
-    assert longest <= block
-    for one, other in zip(found, evaluated(exact, rows), strict=True):
-        assert (one.lang, one.values, one.predictions) == (other.lang, other.values, other.predictions)
-        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
+    found = evaluated_by(watched, get_task(exact.task), rows, exact.backbone, piece=piece, block=block)
+    expected = evaluated(exact, rows)
+    assert seen == [*[block] * (sum(seen) // block), *([rest] if (rest := sum(seen) % block) else [])]
+    assert found.results == expected.results
+    assert (found.results[1].skipped, found.results[1].stand_in) == (4, "validation")
+    for lang in LANGUAGES:
+        for what in ("ids", "predictions", "references"):
+            assert found.of(lang, what) == expected.of(lang, what)
+        assert found.of(lang, "ids") == [str(i) for i in range(len(rows[lang]))]
+        assert found.of(lang, "confidence") == pytest.approx(expected.of(lang, "confidence"), abs=1e-5)
+        assert sum(1 for _ in found.kept[lang]) <= 2 + len(rows[lang]) // block, "pieces are put together to blocks"
+
+
+def test_a_language_is_read_no_further_than_the_block_needs(exact: Trained) -> None:
+    """What is written is not held: with the second block predicted, only its rows have been read beyond the first."""
+    rows, read, written = load(exact.task, "en", 30), [], []
+
+    def pieces() -> Iterator[Rows]:
+        for piece in rows.pieces(2):
+            read.append(len(piece))
+            yield piece
+
+    predict = model_predictor(exact.model, pad_token_id=PAD, token_budget=1024, device=CPU)
+
+    def watched(features: Features) -> list[Tensor]:
+        assert sum(read) <= sum(written) + 10 + 2
+        return predict(features)
+
+    (result,) = evaluate_languages(
+        get_task(exact.task), [("en", pieces())], watched, exact.backbone.tokenizer, max_length=LENGTH, block=10,
+        keep=lambda found: written.append(len(found.predictions)),
+    )  # fmt: skip
+    assert (written, result.n) == ([10, 10, 10], 30)
 
 
 def test_every_metric_of_the_task_is_scored(trained: Trained) -> None:
-    (result,) = evaluated(trained, {"en": load(trained.task, "en")})
+    (result,) = evaluated(trained, {"en": load(trained.task, "en")}).results
     assert tuple(result.values) == get_task(trained.task).metrics
 
 
@@ -251,12 +313,12 @@ def test_a_model_that_always_says_the_same_is_flagged_in_every_language(trained:
     with torch.no_grad():
         head.out_proj.bias[2] += 1e6
     try:
-        results = evaluated(trained, {lang: load(trained.task, lang, 12) for lang in LANGUAGES})
+        results = evaluated(trained, {lang: load(trained.task, lang, 12) for lang in LANGUAGES}).results
     finally:
         with torch.no_grad():
             head.out_proj.bias.copy_(before)
     assert all(result.collapsed for result in results)
-    (restored,) = evaluated(trained, {"en": load(trained.task, "en", 30)})
+    (restored,) = evaluated(trained, {"en": load(trained.task, "en", 30)}).results
     assert not restored.collapsed
 
 
@@ -296,8 +358,9 @@ def test_retrieval_of_one_sentence_alone_is_no_collapse(backbone: Backbone) -> N
     """A label that is always predicted is a failure of training; retrieval has neither."""
     rows = load("tatoeba", "de", 5)
     features = encode(rows, backbone)
-    result = score_language(get_task("tatoeba"), "de", rows, features, [torch.ones(4)] * 10)
-    assert (result.predictions, result.collapsed) == ([0] * 5, False)
+    task, same = get_task("tatoeba"), [torch.ones(4)] * 10
+    assert decoded(task, "de", rows, features, same).predictions == [0] * 5
+    assert not score_language(task, "de", rows, features, same).collapsed
 
 
 def test_layers_count_from_the_embeddings(backbone: Backbone) -> None:
@@ -362,10 +425,12 @@ def test_retrieval_is_scored_in_every_language(backbone: Backbone) -> None:
     def predict(features: Features) -> list[Tensor]:
         return [known[tuple(ids)] for ids in features.input_ids]
 
-    found = list(evaluate_languages(task, rows.items(), predict, backbone.tokenizer, max_length=LENGTH))
-    assert [(result.lang, result.n, result.collapsed) for result in found] == [(lang, 40, False) for lang in rows]
-    for result in found:
-        features = encoded[result.lang]
-        assert result == score_language(task, result.lang, rows[result.lang], features, predict(features))
-        assert result.values == {"accuracy": 100 * sum(p == i for i, p in enumerate(result.predictions)) / 40}
-        assert len(set(result.predictions)) > 1
+    for piece in (1, 7, 4096):
+        found = evaluated_by(predict, task, rows, backbone, piece=piece, block=50)
+        assert [(each.lang, each.n, each.collapsed) for each in found.results] == [(lang, 40, False) for lang in rows]
+        for result in found.results:
+            lang, features = result.lang, encoded[result.lang]
+            assert result == score_language(task, lang, rows[lang], features, predict(features))
+            predictions = found.of(lang, "predictions")
+            assert result.values == {"accuracy": 100 * sum(p == i for i, p in enumerate(predictions)) / 40}
+            assert len(set(predictions)) > 1

@@ -8,8 +8,10 @@ from, gives for the raw tags, in points. It is made again by
 """
 
 import json
+import math
 import random
 from collections.abc import Callable
+from functools import reduce
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from xadapt.errors import UserError
-from xadapt.metrics import METRICS, get_metric
+from xadapt.metrics import METRICS, added, get_metric
 from xadapt.metrics.chunks import chunk_agreement, chunks
 from xadapt.metrics.mining import pair_agreement
 from xadapt.metrics.tag_f1 import legacy_prefixed
@@ -161,6 +163,51 @@ def test_every_metric_of_every_task_exists_and_has_a_version() -> None:
     wanted = {(task.format, metric) for task in TASKS.values() for metric in task.metrics}
     assert wanted <= set(METRICS)
     assert all(metric.version >= 1 for metric in METRICS.values())
+
+
+# ---- blocks
+
+WORDS = ("the Denver", "Broncos of", "x y z", "a", "", "Madrid!", "b c d e f", "g")
+
+
+def drawn(rng: random.Random, format: str) -> tuple[list[Any], list[Any]]:
+    """Predictions and references of some rows, now right and now wrong."""
+    rows = rng.randint(1, 60)
+    if format == "tagging":
+        gold = [[rng.randrange(7) for _ in range(rng.randint(1, 12))] for _ in range(rows)]
+        return [[tag if rng.random() < 0.7 else rng.randrange(7) for tag in tags] for tags in gold], gold
+    if format == "span":
+        answers = [[" ".join(rng.choices(WORDS, k=rng.randint(1, 4))) for _ in range(2)] for _ in range(rows)]
+        return [None if rng.random() < 0.1 else " ".join(rng.choices(WORDS, k=3)) for _ in answers], answers
+    if format == "mlm":
+        hidden = [[(rng.expovariate(0.4), rng.random() < 0.3) for _ in range(rng.randint(0, 5))] for _ in range(rows)]
+        return hidden, [None] * rows
+    return [rng.randrange(3) for _ in range(rows)], [rng.randrange(3) for _ in range(rows)]
+
+
+@pytest.mark.parametrize(("format", "name"), [key for key in METRICS if key[0] != "mining"])
+def test_blocks_of_rows_add_up_to_the_whole_to_the_last_digit(format: str, name: str) -> None:
+    metric, rng = get_metric(format, name), random.Random(3)
+    for _ in range(20):
+        predictions, references = drawn(rng, format)
+        whole = metric.function(predictions, references, ENTITY_TAGS, lang="en")
+        for _ in range(5):
+            order, size = list(range(len(predictions))), rng.randint(1, 9)
+            rng.shuffle(order)
+            blocks = [order[at : at + size] for at in range(0, len(order), size)]
+            sums = [
+                metric.sums([predictions[i] for i in block], [references[i] for i in block], ENTITY_TAGS, lang="en")
+                for block in blocks
+            ]
+            assert metric.points(reduce(added, sums)) == whole
+
+
+def test_perplexity_is_that_of_the_mean_loss_however_large() -> None:
+    perplexity = get_metric("mlm", "perplexity").function
+    assert perplexity([[(1.0, True), (2.0, False)], [], [(6.0, False)]], [None] * 3, ()) == math.exp(3)
+    assert perplexity([[(math.inf, False), (1.0, True)]], [None], ()) == perplexity([[(1e9, False)]], [None], ()) == math.exp(700)  # fmt: skip
+    assert math.isnan(perplexity([[(math.nan, False), (1.0, True)], [(1.0, True)]], [None] * 2, ()))
+    assert perplexity([[]], [None], ()) == math.inf
 
 
 # ---- chunks of named entities

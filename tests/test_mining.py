@@ -16,7 +16,7 @@ from xadapt.data import Rows, open_source
 from xadapt.data.bucc import Mining, mining_columns
 from xadapt.data.rows import joined_splits
 from xadapt.errors import UserError
-from xadapt.evaluation.zero_shot import score_language
+from xadapt.evaluation.zero_shot import decoded, score_language
 from xadapt.formats import FORMATS, Features
 from xadapt.formats import mining as mining_format
 from xadapt.formats.mining import Mined, best_threshold, mine, nearest
@@ -116,20 +116,22 @@ def vectors(rows: Rows) -> list[Tensor]:
 
 def test_the_threshold_of_dev_cuts_test() -> None:
     rows = joined_splits(sentences("validation", 40, 20), sentences("test", 60, 20))
-    result = score_language(TASK, "de", rows, Features([[]] * len(rows), None, range(len(rows))), vectors(rows))
+    features, found = Features([[]] * len(rows), None, range(len(rows))), vectors(rows)
+    result, mined = score_language(TASK, "de", rows, features, found), decoded(TASK, "de", rows, features, found)
     assert result.values == {"f1": 100.0}
     assert result.n == 20
-    assert sorted(result.predictions) == sorted(result.references)
-    assert len(result.confidence) == len(result.predictions)
+    assert sorted(mined.predictions) == sorted(mined.references)
+    assert len(mined.confidence) == len(mined.predictions)
 
 
 def test_a_repeated_sentence_is_no_candidate_but_its_gold_counts() -> None:
     rows = joined_splits(sentences("validation", 40, 20), sentences("test", 60, 20, duplicate=True))
-    found = vectors(rows)
-    result = score_language(TASK, "de", rows, Features([[]] * len(rows), None, range(len(rows))), found)
-    assert "f0" not in dict(result.predictions)
-    assert "f59" not in dict(result.predictions)
-    assert ("f0", "e0") in result.references
+    features, found = Features([[]] * len(rows), None, range(len(rows))), vectors(rows)
+    mined = decoded(TASK, "de", rows, features, found)
+    assert "f0" not in dict(mined.predictions)
+    assert "f59" not in dict(mined.predictions)
+    assert ("f0", "e0") in mined.references
+    result = score_language(TASK, "de", rows, features, found)
     assert result.values["f1"] == pytest.approx(100 * 2 * 19 / (19 + 20))
 
 

@@ -27,7 +27,7 @@ from xadapt.data import Rows
 from xadapt.data.ragged import Ragged
 from xadapt.data.rows import joined_splits
 from xadapt.data.sources import EmbeddedSource
-from xadapt.evaluation.zero_shot import evaluate_languages
+from xadapt.evaluation.zero_shot import Predicted, evaluate_languages
 from xadapt.formats import FORMATS, Features, Format, cache, span
 from xadapt.formats.cache import cache_key, encoded
 from xadapt.formats.features import collate
@@ -163,7 +163,7 @@ def test_evaluation_is_the_same_and_its_second_time_tokenises_nothing(
         task = get_task(name)
         monkeypatch.setitem(FORMATS, task.format, counted(FORMATS[task.format], lambda: calls.append(1)))
         languages = [
-            (lang, EmbeddedSource().load(task, lang, "validation" if name == "tatoeba" else "test", limit=20))
+            (lang, [EmbeddedSource().load(task, lang, "validation" if name == "tatoeba" else "test", limit=20)])
             for lang in ("de", "sw")
             if lang in task.languages
         ]
@@ -181,13 +181,11 @@ def test_evaluation_is_the_same_and_its_second_time_tokenises_nothing(
         made = []
         for folder in (None, tmp_path, tmp_path):
             calls.clear()
-            made.append(
-                list(
-                    evaluate_languages(
-                        task, languages, predict, tokenizer, max_length=LENGTH, block=15, token_cache=folder
-                    )
-                )
+            kept: list[Predicted] = []
+            results = evaluate_languages(
+                task, languages, predict, tokenizer, max_length=LENGTH, block=15, token_cache=folder, keep=kept.append
             )
+            made.append((list(results), kept))
         assert made[0] == made[1] == made[2]
         assert calls == []
 

@@ -1,14 +1,15 @@
 """The Hugging Face hub: Parquet files of a dataset at a commit; never a loading script."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from xadapt.data.parquet import complete_shards, read_parquet
-from xadapt.data.rows import Rows
+from xadapt.data.parquet import complete_shards, count_rows, read_parquet
+from xadapt.data.pieces import read_pieces
+from xadapt.data.rows import PIECE, Rows
 from xadapt.data.splits import Share, merge, parse_share, shares, stand_in
 from xadapt.errors import UserError
 from xadapt.tasks import Task
@@ -37,9 +38,19 @@ class HubSource:
             loaded.append(
                 read_parquet(task, lang, split, files, identity=identity, limit=limit, share=share, id_prefix=prefix)
             )
-            start, stop = share.bounds(_rows(files) if task.more else 0)
+            start, stop = share.bounds(count_rows(files) if task.more else 0)
             counts.append(stop - start)
         return replace(merge(loaded, counts, limit=limit), stand_in=stand_in(used, split))
+
+    def pieces(
+        self, task: Task, lang: str, split: Split, *, limit: int | None = None, size: int = PIECE
+    ) -> Iterator[Rows]:
+        identity, part = self.identity(task, lang, split), task.parts_in(lang)[0]
+        files, share = _find(task, part, lang, split)
+        return read_pieces(
+            task, lang, split, part, files, identity=identity, limit=limit, size=size, share=share,
+            id_prefix=fill(part.hub.id_prefix, lang), load=lambda: self.load(task, lang, split, limit=limit),
+        )  # fmt: skip
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         return None
@@ -72,12 +83,6 @@ def _find(task: Task, part: Part, lang: str, split: Split) -> tuple[list[Path], 
         f"the hub's '{hub.dataset}' at {commit} has no complete {split} split in config '{config}' "
         f"(looked for {', '.join(names) or 'nothing: the task has no such split'}). {_remedies(fetch_names(task))}"
     )
-
-
-def _rows(files: Sequence[Path]) -> int:
-    import pyarrow.parquet as pq
-
-    return sum(int(pq.ParquetFile(file).metadata.num_rows) for file in files)
 
 
 def dataset_commit(hub: Hub, task: str) -> str:

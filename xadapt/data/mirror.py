@@ -1,5 +1,6 @@
 """A mirror folder: Parquet files by dataset, config and split, in our layout or as downloaded from the hub."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -9,9 +10,10 @@ from xadapt.data.ccgbank import ccg_files, read_ccg
 from xadapt.data.files import content_hash
 from xadapt.data.hub import fetch_names
 from xadapt.data.manifest import check_complete
-from xadapt.data.parquet import complete_shards, read_parquet
+from xadapt.data.parquet import complete_shards, count_rows, read_parquet
+from xadapt.data.pieces import read_pieces
 from xadapt.data.raw_text import raw_text_files, read_raw_text
-from xadapt.data.rows import Rows, canonical_rows
+from xadapt.data.rows import PIECE, Rows, canonical_rows
 from xadapt.data.splits import Share, merge, shares, stand_in
 from xadapt.errors import UserError
 from xadapt.tasks import Task
@@ -53,6 +55,16 @@ class MirrorSource:
         counts = [self._count(task, part, lang, split) for part in task.parts_in(lang)] if len(loaded) > 1 else [0]
         return replace(merge(loaded, counts, limit=limit), stand_in=stand_in(used, split))
 
+    def pieces(
+        self, task: Task, lang: str, split: Split, *, limit: int | None = None, size: int = PIECE
+    ) -> Iterator[Rows]:
+        identity, part = self.identity(task, lang, split), task.parts_in(lang)[0]
+        files, share, prefix = self._find(task, part, lang, split)
+        return read_pieces(
+            task, lang, split, part, files, identity=identity, limit=limit, size=size, share=share,
+            id_prefix=prefix, load=lambda: self.load(task, lang, split, limit=limit),
+        )  # fmt: skip
+
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         try:
             return sum(self._count(task, part, lang, split) for part in task.parts_in(lang))
@@ -72,13 +84,11 @@ class MirrorSource:
         return ours, self.root / hub.dataset / fill(hub.config, lang) if hub.dataset else ours
 
     def _count(self, task: Task, part: Part, lang: str, split: Split) -> int:
-        import pyarrow.parquet as pq
-
         files, share, _ = self._find(task, part, lang, split)
         if files[0].suffix != ".parquet":
             raise ValueError("the sentences of a text file are not counted without reading it")
         files = files[:2] if files[0].name.startswith("mining_") else files
-        start, stop = share.bounds(sum(int(pq.ParquetFile(file).metadata.num_rows) for file in files))
+        start, stop = share.bounds(count_rows(files))
         return stop - start
 
     def _find(self, task: Task, part: Part, lang: str, split: Split) -> tuple[list[Path], Share, str]:

@@ -3,7 +3,9 @@
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from xadapt.data.rows import Rows, canonical_rows
 from xadapt.data.splits import Share
 from xadapt.errors import UserError, short, unknown
 from xadapt.tasks import Task
+
+BUFFER = 1 << 20
 
 
 def complete_shards(folder: Path, split: str) -> list[Path]:
@@ -51,38 +55,95 @@ def read_parquet(
 
     whole = bool(share and share.suffix) or bool(id_prefix) or bool(task.skip)  # rows go: read all, then cut
     tables = _tables(files, None if whole else limit)
-    place = str(files[0]) if len(files) == 1 else f"{files[0].parent}/{split}-*.parquet"
+    into = ParquetRows(task, lang, split, identity, files)
     at = _located(files, [len(table) for table in tables])
-    names = _label_names(tables[0].schema, task, str(files[0]))
-    try:
-        merged = pa.concat_tables(tables)
-    except pa.ArrowException as error:
-        raise UserError(f"{place} are not shards of one table ({_first_line(error)}); fetch them again") from error
-    chosen = _chosen(merged, share, id_prefix, place, at)
-    merged = merged.take(pa.array(chosen, pa.int64())) if len(chosen) < len(merged) else merged
-    # where one is missing, every column of the file is named, not only those that the spec knows
-    columns = task.source_columns if set(task.source_columns) <= set(merged.column_names) else ()
-    raw = {column: column_values(merged, column, lambda row: at(chosen[row])) for column in columns}
-    return canonical_rows(
-        task, lang, split, raw or {column: [] for column in merged.column_names}, identity=identity, place=place,
-        at=lambda row: at(chosen[row]), label_names=names, limit=limit if whole else None,
-    )  # fmt: skip
+    into.check_one_table([table.schema for table in tables])
+    rows = of_language(merged := pa.concat_tables(tables), id_prefix, into.place, at)
+    start, stop = share.bounds(len(rows)) if share else (0, len(rows))
+    names = label_names(tables[0].schema, task, str(files[0]))
+    return into.rows(merged, rows[start:stop], at, names, limit=limit if whole else None)
+
+
+@dataclass(frozen=True)
+class ParquetRows:
+    """What the rows of some files are to become."""
+
+    task: Task
+    lang: str
+    split: str
+    identity: str
+    files: Sequence[Path]
+
+    @property
+    def place(self) -> str:
+        """What messages call the files."""
+        one = len(self.files) == 1
+        return str(self.files[0]) if one else f"{self.files[0].parent}/{self.split}-*.parquet"
+
+    def check_one_table(self, schemas: Sequence[Any]) -> None:
+        """UserError for shards of different columns."""
+        import pyarrow as pa
+
+        try:
+            pa.concat_tables([schema.empty_table() for schema in schemas])
+        except pa.ArrowException as error:
+            raise UserError(
+                f"{self.place} are not shards of one table ({_first_line(error)}); fetch them again"
+            ) from error
+
+    def rows(
+        self, table: Any, chosen: Sequence[int], at: At, names: tuple[str, ...] | None, *, limit: int | None,
+        may_be_empty: bool = False,
+    ) -> Rows:  # fmt: skip
+        """The first `limit` of the chosen rows of a table that the spec keeps; at says where a row of it stands."""
+        import pyarrow as pa
+
+        task, there = self.task, table.column_names
+        table = table.take(pa.array(chosen, pa.int64())) if len(chosen) < len(table) else table
+        # where one is missing, every column of the file is named, not only those that the spec knows
+        columns = task.source_columns if set(task.source_columns) <= set(there) else ()
+        raw = {column: column_values(table, column, lambda row: at(chosen[row])) for column in columns}
+        return canonical_rows(
+            task, self.lang, self.split, raw or {column: [] for column in there}, identity=self.identity,
+            place=self.place, at=lambda row: at(chosen[row]), label_names=names, limit=limit, may_be_empty=may_be_empty,
+        )  # fmt: skip
+
+
+def count_rows(files: Sequence[Path]) -> int:
+    """How many rows some files have, by what stands at their ends; raises UserError for what is no Parquet file."""
+    total = 0
+    for file in files:
+        with opened(file) as parquet:
+            total += parquet.metadata.num_rows
+    return total
 
 
 def read_table(file: Path) -> Any:
     """A Parquet file as an Arrow table; UserError if it is none, or has two columns of one name."""
+    with opened(file) as parquet:
+        table = parquet.read()
+    check_names(file, table.column_names)
+    return table
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Any]:
+    """An open `ParquetFile`; UserError for what cannot be opened, or read while it is open."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(file) as opened:
-            table = opened.read()
+        # with a buffer, a column of a row group is not held whole while its rows are read in batches
+        with pq.ParquetFile(file, buffer_size=BUFFER) as parquet:
+            yield parquet
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file} is not a readable Parquet file ({_first_line(error)}); fetch it again") from error
-    names = table.column_names
+
+
+def check_names(file: Path, names: Sequence[str]) -> None:
+    """UserError for two columns of one name."""
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"{file} has two columns of the name '{twice[0]}'; rename or remove one")
-    return table
 
 
 def column_values(table: Any, column: str, at: At) -> list[Any]:
@@ -122,21 +183,17 @@ def _located(files: Sequence[Path], sizes: Sequence[int]) -> At:
     return at
 
 
-def _chosen(table: Any, share: Share | None, id_prefix: str, place: str, at: At) -> Sequence[int]:
-    """The numbers of the rows that a share or an id's beginning picks."""
-    rows: Sequence[int] = range(len(table))
-    if id_prefix:
-        if "id" not in table.column_names:
-            raise unknown("column", "id", table.column_names, place=f"{place}, which tells languages by it")
-        ids = checked_texts(column_values(table, "id", at), "id", at)
-        rows = [row for row, name in enumerate(ids) if name.startswith(id_prefix)]
-    if share and share.suffix:
-        start, stop = share.bounds(len(rows))
-        rows = rows[start:stop]
-    return rows
+def of_language(table: Any, id_prefix: str, place: str, at: At) -> Sequence[int]:
+    """The numbers of a table's rows whose id begins so."""
+    if not id_prefix:
+        return range(len(table))
+    if "id" not in table.column_names:
+        raise unknown("column", "id", table.column_names, place=f"{place}, which tells languages by it")
+    ids = checked_texts(column_values(table, "id", at), "id", at)
+    return [row for row, name in enumerate(ids) if name.startswith(id_prefix)]
 
 
-def _label_names(schema: Any, task: Task, place: str) -> tuple[str, ...] | None:
+def label_names(schema: Any, task: Task, place: str) -> tuple[str, ...] | None:
     """The names behind integer labels, from the features that `datasets` stores in a file.
 
     Read off the JSON itself, whatever type the other columns have; None where the file tells nothing about the column.

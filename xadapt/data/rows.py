@@ -1,12 +1,14 @@
 """Canonical rows: a source's columns under the format's field names, labels as the spec's ids, checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from xadapt.data.checks import At, checked_columns
 from xadapt.errors import UserError, unknown
 from xadapt.tasks import Task
+
+PIECE = 4096  # rows of a split that are held at a time where it is read in pieces
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class Rows:
         """Some of the rows."""
         return replace(self, columns={field: values[at] for field, values in self.columns.items()})
 
+    def pieces(self, size: int) -> Iterator["Rows"]:
+        """The rows in runs of `size`; what was skipped counts with the first."""
+        for at in range(0, len(self), size):
+            yield replace(self[at : at + size], skipped=0 if at else self.skipped)
+
     def relabelled(self, labels: Sequence[str]) -> "Rows":
         """The rows with tags as ids of `labels`; names that are not among them come behind, where no head predicts."""
         names = (*labels, *sorted(set(self.labels) - set(labels)))
@@ -45,16 +52,24 @@ class Rows:
         return replace(self, columns={**self.columns, "tags": tags}, labels=names)
 
 
+def joined(pieces: Sequence[Rows]) -> Rows:
+    """Pieces of one split, in order, as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    columns = {field: [value for piece in pieces for value in piece.columns[field]] for field in pieces[0].columns}
+    return replace(pieces[0], columns=columns, skipped=sum(piece.skipped for piece in pieces))
+
+
 def canonical_rows(
     task: Task, lang: str, split: str, raw: Mapping[str, Sequence[Any]], *, identity: str, place: str,
-    at: At | None = None, label_names: Sequence[str] | None = None, limit: int | None = None,
+    at: At | None = None, label_names: Sequence[str] | None = None, limit: int | None = None, may_be_empty: bool = False,
 ) -> Rows:  # fmt: skip
     """Check a source's columns against the spec and translate labels to the spec's ids; the first `limit` rows.
 
     raw holds the source's columns; at says where a row stands, by default its number in `place`; label_names is the
-    source's own id order where it stores one, else the spec's `source_labels` is assumed. Raises UserError naming
-    place, row and column for an empty split, a missing column, an empty text, misaligned tokens and tags, or a label
-    outside the spec.
+    source's own id order where it stores one, else the spec's `source_labels` is assumed; a piece of a split
+    may_be_empty. Raises UserError naming place, row and column for an empty split, a missing column, an empty text,
+    misaligned tokens and tags, or a label outside the spec.
     """
     for name in task.source_columns:
         if name not in raw:
@@ -62,7 +77,7 @@ def canonical_rows(
     columns = {field: _column(column, raw) for field, column in task.columns.items()}
     at = at or (lambda row: f"{place}, row {row}")
     kept, skipped = _kept(task, columns, limit)
-    if not kept:
+    if not (kept or may_be_empty):
         raise UserError(f"{place}: the {split} split of task '{task.name}' is empty; give a split with rows")
     columns = {field: [values[row] for row in kept] for field, values in columns.items()}
     names = tuple(label_names or task.source_labels)

@@ -1,9 +1,10 @@
 """The Source protocol and the places rows come from; torch-free, so that plans can name data."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from xadapt.data.rows import Rows, canonical_rows
+from xadapt.data.rows import PIECE, Rows, canonical_rows
 from xadapt.data.splits import Share, shares
 from xadapt.errors import UserError, unknown
 from xadapt.tasks import Task
@@ -14,10 +15,11 @@ class Source(Protocol):
     """Where rows come from.
 
     name is what the user typed. identity names the content of a split (it enters stage keys, so it changes
-    whenever a row may have changed) without loading it. load returns the first `limit` rows, or all.
+    whenever a row may have changed) without loading it. load returns the first `limit` rows, or all; pieces gives the
+    same rows in runs of at most `size`, whose `skipped` add up. Parquet files are read piece by piece; text files,
+    which are held whole in any case, several data sets together, mining and the suite are loaded and cut.
     count is the number of rows if it can be told without loading them; languages are those of the task's that
-    the source has. All raise UserError when the split
-    cannot be had.
+    the source has. All raise UserError when the split cannot be had, pieces where it comes to what is wrong.
     """
 
     name: str
@@ -25,6 +27,10 @@ class Source(Protocol):
     def identity(self, task: Task, lang: str, split: Split) -> str: ...
 
     def load(self, task: Task, lang: str, split: Split, *, limit: int | None = None) -> Rows: ...
+
+    def pieces(
+        self, task: Task, lang: str, split: Split, *, limit: int | None = None, size: int = PIECE
+    ) -> Iterator[Rows]: ...
 
     def count(self, task: Task, lang: str, split: Split) -> int | None: ...
 
@@ -56,6 +62,11 @@ class EmbeddedSource:
         raw = {column: [row[column] for row in rows] for column in task.source_columns}
         place = f"embedded suite {task.name}/{lang}/{name}"
         return canonical_rows(task, lang, split, raw, identity=self.identity(task, lang, split), place=place)
+
+    def pieces(
+        self, task: Task, lang: str, split: Split, *, limit: int | None = None, size: int = PIECE
+    ) -> Iterator[Rows]:
+        return self.load(task, lang, split, limit=limit).pieces(size)
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         _, first, stop = _suite_split(task, split)

@@ -5,14 +5,14 @@ answer is empty, tatoeba's English side is sorted. Such files are refused, since
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xadapt.data.bucc import mining_columns, read_bucc
 from xadapt.data.files import content_hash, read_lines
-from xadapt.data.rows import Rows, canonical_rows
+from xadapt.data.rows import PIECE, Rows, canonical_rows
 from xadapt.data.splits import shares
 from xadapt.data.squad_json import answer_texts, question_columns, read_questions
 from xadapt.data.tagged import read_token_lines
@@ -80,6 +80,11 @@ class XtremeSource:
             raw = {column: values[start:stop] for column, values in raw.items()}
         identity, place = self.identity(task, lang, split), " and ".join(map(str, files.paths))
         return canonical_rows(task, lang, split, raw, identity=identity, place=place, limit=limit)
+
+    def pieces(
+        self, task: Task, lang: str, split: Split, *, limit: int | None = None, size: int = PIECE
+    ) -> Iterator[Rows]:
+        return self.load(task, lang, split, limit=limit).pieces(size)
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         return None  # sentences and questions are not told apart without reading them

@@ -1,63 +1,98 @@
 """Predict and score a task in all its languages with one loaded model."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor, device, nn
 from transformers import PreTrainedTokenizerFast
 
 from xadapt.data import Rows
 from xadapt.data.ragged import Ragged
+from xadapt.data.rows import joined
 from xadapt.formats import FORMATS, Features
 from xadapt.formats.cache import encoded
-from xadapt.metrics import get_metric
+from xadapt.metrics import Sums, added, get_metric
 from xadapt.tasks import Task
 from xadapt.training.prediction import predict_logits
 
 Predictor = Callable[[Features], list[Tensor]]
+Languages = Iterable[tuple[str, Iterable[Rows]]]
 
-
-# Rows encoded, sorted by length and predicted together; the logits of no more are ever held.
+# Rows encoded, sorted by length and predicted together; the rows and logits of no more are ever held.
 BLOCK = 4096
 
 
 @dataclass(frozen=True)
+class Predicted:
+    """Rows of one language that follow one another, decoded.
+
+    ids name the rows as their source does, or by number. predictions and references have one value a row, but pairs
+    of ids in mining; confidence is the format's own, one value a prediction.
+    """
+
+    lang: str
+    ids: Sequence[str]
+    predictions: Sequence[Any]
+    references: Sequence[Any]
+    confidence: Sequence[float]
+
+
+@dataclass(frozen=True)
 class LanguageResult:
-    """One language's predictions and their scores.
+    """One language's scores.
 
     values maps each metric of the task to points; n counts what the headline metric averages over (rows,
-    or gold pairs); ids name the rows as their source does, or by number. confidence is the format's own, one value
-    a prediction. collapsed
-    says that every prediction is the same label although the references are not. skipped and stand_in are the rows'.
+    or gold pairs). collapsed says that every prediction is the same label although the references are not. skipped and
+    stand_in are the rows'.
     """
 
     lang: str
     n: int
     values: dict[str, float]
     collapsed: bool
-    ids: Sequence[str]
-    predictions: Sequence[Any]
-    references: Sequence[Any]
-    confidence: Sequence[float]
     skipped: int = 0
     stand_in: str = ""
 
 
 @dataclass
-class _Language:
-    """A language whose rows are being predicted, block by block."""
+class _Tally:
+    """What is kept of a language's rows once they are predicted; its size does not depend on their number."""
 
-    rows: Rows
-    done: int = 0
-    predictions: list[Any] = field(default_factory=list)
-    confidence: list[float] = field(default_factory=list)
+    task: Task
+    lang: str
+    sums: dict[str, Sums] = field(default_factory=dict)
+    rows: int = 0
+    n: int = 0
+    skipped: int = 0
+    stand_in: str = ""
+    predicted: set[Any] = field(default_factory=set)
+    true: set[Any] = field(default_factory=set)
+
+    def add(self, rows: Rows, features: Features, logits: Sequence[Tensor]) -> Predicted:
+        """Decode and count the language's next rows."""
+        found = decoded(self.task, self.lang, rows, features, logits, first=self.rows)
+        labels = rows.labels or self.task.labels  # open labels come with the rows
+        for name in self.task.metrics:
+            metric = get_metric(self.task.format, name)
+            sums = metric.sums(found.predictions, found.references, labels, lang=self.lang)
+            self.sums[name] = added(self.sums[name], sums) if name in self.sums else sums
+        self.rows, self.n = self.rows + len(rows), self.n + len(found.references)
+        self.skipped, self.stand_in = self.skipped + rows.skipped, rows.stand_in
+        _note(self.predicted, found.predictions)
+        _note(self.true, found.references)
+        return found
+
+    def result(self) -> LanguageResult:
+        values = {name: get_metric(self.task.format, name).points(sums) for name, sums in self.sums.items()}
+        collapsed = self.task.trains and len(self.predicted) == 1 < len(self.true)
+        return LanguageResult(self.lang, self.n, values, collapsed, self.skipped, self.stand_in)
 
 
 def model_predictor(
-    model: nn.Module, *, pad_token_id: int, token_budget: int, device: torch.device,
+    model: nn.Module, *, pad_token_id: int, token_budget: int, device: device,
     progress: Callable[[int], None] | None = None,
 ) -> Predictor:  # fmt: skip
     """A predictor that runs a TaskModel."""
@@ -71,73 +106,81 @@ def model_predictor(
 
 
 def evaluate_languages(
-    task: Task, languages: Iterable[tuple[str, Rows]], predict: Predictor, tokenizer: PreTrainedTokenizerFast, *,
-    max_length: int, block: int = BLOCK, token_cache: Path | None = None,
+    task: Task, languages: Languages, predict: Predictor, tokenizer: PreTrainedTokenizerFast, *, max_length: int,
+    block: int = BLOCK, token_cache: Path | None = None, keep: Callable[[Predicted], object] = lambda predicted: None,
 ) -> Iterator[LanguageResult]:  # fmt: skip
     """Score every language; `block` rows of all of them are predicted together, sorted by length.
 
-    languages is read as it is needed, so that a generator keeps no more rows in memory than a block spans. A
+    languages holds the rows of each in pieces of any size, read as they are needed: with generators no more of them is
+    in memory than a block and a piece. keep is given what was predicted, in the rows' order; nothing else holds it. A
     retrieval task's language is never cut: each sentence is compared with all. token_cache keeps the encoded rows.
     """
-    form = FORMATS[task.format]
-    open_languages: dict[str, _Language] = {}
-    for parts in _blocks(languages, block, whole=not task.trains):
-        found = [
-            encoded(form, part, task, tokenizer, max_length=max_length, folder=token_cache) for _, part, _ in parts
-        ]
-        logits = predict(_joined(found))
-        at = 0
-        for (lang, part, rows), features in zip(parts, found, strict=True):
+    form, tallies = FORMATS[task.format], dict[str, _Tally]()
+
+    def predicted(parts: Sequence[tuple[str, Rows]]) -> None:
+        found = [encoded(form, rows, task, tokenizer, max_length=max_length, folder=token_cache) for _, rows in parts]
+        logits, at = predict(_joined(found)), 0
+        for (lang, rows), features in zip(parts, found, strict=True):
             mine = logits[at : at + len(features)]
             at += len(features)
-            state = open_languages.setdefault(lang, _Language(rows))
-            state.predictions += form.decode(mine, features, part)
-            state.confidence += form.confidence(mine, features, part)
-            state.done += len(part)
-            if state.done == len(rows):
-                yield _scored(task, lang, open_languages.pop(lang))
-    assert not open_languages
+            keep(tallies.setdefault(lang, _Tally(task, lang)).add(rows, features, mine))
 
-
-def _blocks(languages: Iterable[tuple[str, Rows]], size: int, *, whole: bool) -> Iterator[list[tuple[str, Rows, Rows]]]:
-    """Runs of about `size` rows as (language, part of its rows, all its rows)."""
-    block: list[tuple[str, Rows, Rows]] = []
-    room = size
-    for lang, rows in languages:
-        at = 0
-        while at < len(rows):
-            stop = len(rows) if whole else min(len(rows), at + room)
-            block.append((lang, rows[at:stop], rows))
-            room -= stop - at
-            at = stop
-            if room <= 0:
-                yield block
-                block, room = [], size
-    if block:
-        yield block
+    for parts, ended in _blocks(languages, block, whole=not task.trains):
+        if parts:
+            predicted(parts)
+        for lang in ended:
+            yield tallies.pop(lang).result()
 
 
 def score_language(task: Task, lang: str, rows: Rows, features: Features, logits: Sequence[Tensor]) -> LanguageResult:
     """Decode one language's logits and compute the task's metrics."""
+    tally = _Tally(task, lang)
+    tally.add(rows, features, logits)
+    return tally.result()
+
+
+def decoded(
+    task: Task, lang: str, rows: Rows, features: Features, logits: Sequence[Tensor], *, first: int = 0
+) -> Predicted:
+    """What the logits of each feature say of the rows; `first` is the number of the first, where rows have no id."""
     form = FORMATS[task.format]
-    decoded = form.decode(logits, features, rows), form.confidence(logits, features, rows)
-    return _scored(task, lang, _Language(rows, len(rows), *map(list, decoded)))
+    ids = rows.columns.get("id") or [str(first + i) for i in range(len(rows))]
+    found = form.decode(logits, features, rows), form.references(rows), form.confidence(logits, features, rows)
+    return Predicted(lang, ids, *found)
 
 
-def _scored(task: Task, lang: str, found: _Language) -> LanguageResult:
-    rows, predictions = found.rows, found.predictions
-    references = FORMATS[task.format].references(rows)
-    labels = rows.labels or task.labels  # open labels come with the rows
-    values = {
-        metric: get_metric(task.format, metric).function(predictions, references, labels, lang=lang)
-        for metric in task.metrics
-    }
-    collapsed = task.trains and _distinct(predictions) == 1 < _distinct(references)
-    ids = rows.columns.get("id") or [str(i) for i in range(len(rows))]
-    return LanguageResult(
-        lang, len(references), values, collapsed, ids, predictions, references, found.confidence, rows.skipped,
-        rows.stand_in,
-    )  # fmt: skip
+class _Reader:
+    """The pieces of one language, taken in runs of the length that is wanted."""
+
+    def __init__(self, pieces: Iterable[Rows]) -> None:
+        self._pieces = iter(pieces)
+        self._left: Rows | None = None
+
+    def take(self, most: int | None) -> Rows | None:
+        """The next rows, all of them where `most` is None; None behind the last."""
+        taken, room = [], sys.maxsize if most is None else most
+        while room and (piece := self._left or next(self._pieces, None)):
+            self._left = replace(piece[room:], skipped=0) if len(piece) > room else None
+            taken.append(piece[:room])
+            room -= len(taken[-1])
+        return joined(taken) if taken else None
+
+
+def _blocks(languages: Languages, size: int, *, whole: bool) -> Iterator[tuple[list[tuple[str, Rows]], list[str]]]:
+    """Runs of about `size` rows as (language, some of its rows), and the languages that have ended by then."""
+    parts: list[tuple[str, Rows]] = []
+    ended: list[str] = []
+    room = size
+    for lang, pieces in languages:
+        reader = _Reader(pieces)
+        while rows := reader.take(None if whole else room):
+            parts.append((lang, rows))
+            room -= len(rows)
+            if room <= 0:
+                yield parts, ended
+                parts, ended, room = [], [], size
+        ended.append(lang)
+    yield parts, ended
 
 
 def _joined(parts: Sequence[Features]) -> Features:
@@ -147,6 +190,10 @@ def _joined(parts: Sequence[Features]) -> Features:
     )  # fmt: skip
 
 
-def _distinct(values: Sequence[Any]) -> int:
-    """Number of distinct labels among ids or lists of ids."""
-    return len({label for value in values for label in (value if isinstance(value, list) else [value])})
+def _note(known: set[Any], values: Sequence[Any]) -> None:
+    """Add labels among ids or lists of ids until there are two: more are not asked for."""
+    for value in values:
+        for label in value if isinstance(value, list) else [value]:
+            if len(known) > 1:
+                return
+            known.add(label)

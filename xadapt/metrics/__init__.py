@@ -1,48 +1,60 @@
-"""One function a metric: predictions and references in, points from 0 to 100 out."""
+"""A metric: predictions and references in, sums out, which add up over blocks and come to points from 0 to 100."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from xadapt.errors import unknown
-from xadapt.metrics.accuracy import accuracy, word_accuracy
-from xadapt.metrics.chunks import span_f1
-from xadapt.metrics.masked import masked_accuracy, perplexity
-from xadapt.metrics.mining import mining_f1
-from xadapt.metrics.span import exact_match, mlqa_exact_match, mlqa_f1, span_overlap_f1
-from xadapt.metrics.tag_f1 import legacy_tag_f1
+from xadapt.metrics.accuracy import accuracy_sums, word_accuracy_sums
+from xadapt.metrics.agreement import f1
+from xadapt.metrics.chunks import span_f1_sums
+from xadapt.metrics.masked import masked_accuracy_sums, masked_loss_sums, perplexity
+from xadapt.metrics.mining import mining_f1_sums
+from xadapt.metrics.span import exact_match_sums, mlqa_exact_match_sums, mlqa_f1_sums, span_overlap_f1_sums
+from xadapt.metrics.sums import Sums, added, share
+from xadapt.metrics.tag_f1 import legacy_tag_f1_sums
 
 
-class MetricFunction(Protocol):
-    """What a metric is called with: one prediction and one reference a row, the label names, the language."""
+class Count(Protocol):
+    """What a metric adds up: one prediction and one reference a row, the label names, the language in, sums out."""
 
     def __call__(
         self, predictions: Sequence[Any], references: Sequence[Any], labels: Sequence[str], *, lang: str = "en"
-    ) -> float: ...
+    ) -> Sums: ...
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric's function and its version, which changes whenever a value may."""
+    """What a metric adds up, the points that its sums come to, and its version, which changes whenever a value may.
 
-    function: MetricFunction
+    The sums of a language's blocks, `added`, are the language's.
+    """
+
+    sums: Count
+    points: Callable[[Sums], float]
     version: int
+
+    def function(
+        self, predictions: Sequence[Any], references: Sequence[Any], labels: Sequence[str], *, lang: str = "en"
+    ) -> float:
+        """The metric of whole lists."""
+        return self.points(self.sums(predictions, references, labels, lang=lang))
 
 
 METRICS: dict[tuple[str, str], Metric] = {
-    ("classification", "accuracy"): Metric(accuracy, 1),
-    ("choice", "accuracy"): Metric(accuracy, 1),
-    ("retrieval", "accuracy"): Metric(accuracy, 1),
-    ("tagging", "accuracy"): Metric(word_accuracy, 1),
-    ("tagging", "f1"): Metric(legacy_tag_f1, 1),
-    ("tagging", "span_f1"): Metric(span_f1, 1),
-    ("span", "exact_match"): Metric(exact_match, 1),
-    ("span", "f1"): Metric(span_overlap_f1, 1),
-    ("span", "mlqa_exact_match"): Metric(mlqa_exact_match, 1),
-    ("span", "mlqa_f1"): Metric(mlqa_f1, 1),
-    ("mining", "f1"): Metric(mining_f1, 1),
-    ("mlm", "accuracy"): Metric(masked_accuracy, 1),
-    ("mlm", "perplexity"): Metric(perplexity, 1),
+    ("classification", "accuracy"): Metric(accuracy_sums, share, 1),
+    ("choice", "accuracy"): Metric(accuracy_sums, share, 1),
+    ("retrieval", "accuracy"): Metric(accuracy_sums, share, 1),
+    ("tagging", "accuracy"): Metric(word_accuracy_sums, share, 1),
+    ("tagging", "f1"): Metric(legacy_tag_f1_sums, f1, 1),
+    ("tagging", "span_f1"): Metric(span_f1_sums, f1, 1),
+    ("span", "exact_match"): Metric(exact_match_sums, share, 1),
+    ("span", "f1"): Metric(span_overlap_f1_sums, share, 1),
+    ("span", "mlqa_exact_match"): Metric(mlqa_exact_match_sums, share, 1),
+    ("span", "mlqa_f1"): Metric(mlqa_f1_sums, share, 1),
+    ("mining", "f1"): Metric(mining_f1_sums, f1, 1),
+    ("mlm", "accuracy"): Metric(masked_accuracy_sums, share, 1),
+    ("mlm", "perplexity"): Metric(masked_loss_sums, perplexity, 1),
 }
 
 
@@ -54,4 +66,4 @@ def get_metric(format_name: str, metric: str) -> Metric:
     return METRICS[format_name, metric]
 
 
-__all__ = ["METRICS", "Metric", "MetricFunction", "get_metric"]
+__all__ = ["METRICS", "Metric", "Sums", "added", "get_metric"]

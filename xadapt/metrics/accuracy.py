@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 
+from xadapt.metrics.sums import Sums
 
-def accuracy(
+
+def accuracy_sums(
     predictions: Sequence[int | str], references: Sequence[int | str], labels: Sequence[str] = (), *, lang: str = "en"
-) -> float:
-    """Share of predictions equal to the reference, in points."""
+) -> Sums:
+    """How many predictions are equal to the reference, and how many there are."""
     assert len(predictions) == len(references)
-    return 100 * sum(p == r for p, r in zip(predictions, references, strict=True)) / len(references)
+    return sum(p == r for p, r in zip(predictions, references, strict=True)), len(references)
 
 
-def word_accuracy(
+def word_accuracy_sums(
     predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]], labels: Sequence[str] = (), *,
     lang: str = "en",
-) -> float:  # fmt: skip
-    """Share of words tagged right, in points, over all sentences together."""
+) -> Sums:  # fmt: skip
+    """How many words are tagged right, and how many there are, over all sentences together."""
     pairs = [pair for p, r in zip(predictions, references, strict=True) for pair in zip(p, r, strict=True)]
-    return 100 * sum(p == r for p, r in pairs) / len(pairs)
+    return sum(p == r for p, r in pairs), len(pairs)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from xadapt.metrics.sums import Sums
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -13,6 +15,11 @@ class Agreement:
     common: int
     found: int
     true: int
+
+    @property
+    def sums(self) -> Sums:
+        """The three counts, which add up over blocks."""
+        return self.common, self.found, self.true
 
     @property
     def precision(self) -> float:
@@ -27,4 +34,10 @@ class Agreement:
     @property
     def f1(self) -> float:
         """The harmonic mean of both."""
-        return 200 * self.common / (self.found + self.true) if self.common else 0.0
+        return f1(self.sums)
+
+
+def f1(sums: Sums) -> float:
+    """F1 of the summed counts of an Agreement, in points."""
+    common, found, true = sums
+    return float(200 * common / (found + true)) if common else 0.0

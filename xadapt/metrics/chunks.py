@@ -3,21 +3,22 @@
 from collections.abc import Iterator, Sequence
 
 from xadapt.metrics.agreement import Agreement
+from xadapt.metrics.sums import Sums
 
 Chunk = tuple[str, int, int]
 OUTSIDE = "O"
 
 
-def span_f1(
+def span_f1_sums(
     predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]], labels: Sequence[str], *,
     lang: str = "en",
-) -> float:  # fmt: skip
-    """Micro F1 over typed chunks, in points: seqeval's default mode, which PAN-X is scored by.
+) -> Sums:  # fmt: skip
+    """What micro F1 over typed chunks is made of: seqeval's default mode, which PAN-X is scored by.
 
     predictions and references hold one list of label ids a sentence. Raises ValueError if two lists differ in
     length. A chunk is right if its type and both ends are.
     """
-    return chunk_agreement(_named(predictions, labels), _named(references, labels)).f1
+    return chunk_agreement(_named(predictions, labels), _named(references, labels)).sums
 
 
 def chunk_agreement(predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> Agreement:

@@ -3,18 +3,20 @@
 from collections.abc import Iterable, Sequence
 
 from xadapt.metrics.agreement import Agreement
+from xadapt.metrics.sums import Sums
 
 Pair = tuple[str, str]
 
 
-def mining_f1(
+def mining_f1_sums(
     predictions: Sequence[Pair], references: Sequence[Pair], labels: Sequence[str] = (), *, lang: str = "en"
-) -> float:
-    """F1 over the sets of id pairs, in points; unlike elsewhere the two need not be equally long.
+) -> Sums:
+    """What F1 over the sets of id pairs is made of; unlike elsewhere the two need not be equally long.
 
-    A pair is right if both ids are. Source: BUCC 2018's shared task, as XTREME scores it.
+    A pair counts once and is right if both ids are; sums of blocks are no language's. Source: BUCC 2018's shared task,
+    as XTREME scores it.
     """
-    return pair_agreement(predictions, references).f1
+    return pair_agreement(predictions, references).sums
 
 
 def pair_agreement(predictions: Iterable[Pair], references: Iterable[Pair]) -> Agreement:

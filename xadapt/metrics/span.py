@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from xadapt.errors import unknown
+from xadapt.metrics.sums import Sums, exact_sum
 
 Answers = Sequence[str]
 Normalise = Callable[[str], str]
@@ -32,41 +33,41 @@ MLQA_ARTICLES = {
 _HAN = re.compile("([\u4e00-\u9fa5])")
 
 
-def exact_match(
+def exact_match_sums(
     predictions: Sequence[str | None], references: Sequence[Answers], labels: Sequence[str] = (), *, lang: str = "en"
-) -> float:
-    """Share of answers that equal a gold answer after SQuAD's normalisation, in points.
+) -> Sums:
+    """How many answers equal a gold answer after SQuAD's normalisation, and how many questions there are.
 
     The normalisation is English in every language, as XTREME scores xquad and tydiqa. Source: SQuAD v1.1's script.
     """
-    return _points(predictions, references, _equal, squad_normalised)
+    return _sums(predictions, references, _equal, squad_normalised)
 
 
-def span_overlap_f1(
+def span_overlap_f1_sums(
     predictions: Sequence[str | None], references: Sequence[Answers], labels: Sequence[str] = (), *, lang: str = "en"
-) -> float:
-    """Mean F1 between the tokens of prediction and gold answer after SQuAD's normalisation, in points."""
-    return _points(predictions, references, token_f1, squad_normalised)
+) -> Sums:
+    """F1 between the tokens of prediction and gold answer after SQuAD's normalisation, summed; and the questions."""
+    return _sums(predictions, references, token_f1, squad_normalised)
 
 
-def mlqa_exact_match(
+def mlqa_exact_match_sums(
     predictions: Sequence[str | None], references: Sequence[Answers], labels: Sequence[str] = (), *, lang: str = "en"
-) -> float:
-    """Share of answers that equal a gold answer after MLQA's normalisation, in points.
+) -> Sums:
+    """How many answers equal a gold answer after MLQA's normalisation, and how many questions there are.
 
     lang is the language of the context. Raises UserError for a language that MLQA does not have.
     """
-    return _points(predictions, references, _equal, partial(mlqa_normalised, lang=lang))
+    return _sums(predictions, references, _equal, partial(mlqa_normalised, lang=lang))
 
 
-def mlqa_f1(
+def mlqa_f1_sums(
     predictions: Sequence[str | None], references: Sequence[Answers], labels: Sequence[str] = (), *, lang: str = "en"
-) -> float:
-    """Mean F1 between the tokens of prediction and gold answer after MLQA's normalisation, in points.
+) -> Sums:
+    """F1 between the tokens of prediction and gold answer after MLQA's normalisation, summed; and the questions.
 
     lang is the language of the context. Raises UserError for a language that MLQA does not have.
     """
-    return _points(predictions, references, token_f1, partial(mlqa_normalised, lang=lang))
+    return _sums(predictions, references, token_f1, partial(mlqa_normalised, lang=lang))
 
 
 def squad_normalised(text: str) -> str:
@@ -99,11 +100,9 @@ def token_f1(prediction: str, reference: str) -> float:
     return 2 * common / (len(ours) + len(theirs)) if common else 0.0
 
 
-def _points(
-    predictions: Sequence[str | None], references: Sequence[Answers], score: Score, normalise: Normalise
-) -> float:
+def _sums(predictions: Sequence[str | None], references: Sequence[Answers], score: Score, normalise: Normalise) -> Sums:
     pairs = zip(predictions, references, strict=True)
-    return 100 * sum(_best(prediction, answers, score, normalise) for prediction, answers in pairs) / len(references)
+    return exact_sum(_best(prediction, answers, score, normalise) for prediction, answers in pairs), len(references)
 
 
 def _best(prediction: str | None, answers: Answers, score: Score, normalise: Normalise) -> float:

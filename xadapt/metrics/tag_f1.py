@@ -3,19 +3,20 @@
 from collections.abc import Sequence
 
 from xadapt.metrics.chunks import chunk_agreement
+from xadapt.metrics.sums import Sums
 
 
-def legacy_tag_f1(
+def legacy_tag_f1_sums(
     predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]], labels: Sequence[str], *,
     lang: str = "en",
-) -> float:  # fmt: skip
-    """Micro F1 over chunks, a chunk being a run of equal tags, in points.
+) -> Sums:  # fmt: skip
+    """What micro F1 over chunks is made of, a chunk being a run of equal tags.
 
     XTREME gives raw tags to seqeval. Version 0.0.12 keeps whole tag names; from 1.0 the first letter is taken
     for a chunk prefix, and CCONJ and SCONJ fall together. The prefix that 0.0.12 assumed makes any counting of
     chunks count as the old one.
     """
-    return chunk_agreement(_chunks(predictions, labels), _chunks(references, labels)).f1
+    return chunk_agreement(_chunks(predictions, labels), _chunks(references, labels)).sums
 
 
 def legacy_prefixed(tag: str) -> str:

@@ -17,6 +17,7 @@ from xadapt.regimes.specs import AdapterSpec
 from xadapt.tasks import Task
 from xadapt.tasks.catalogue import train_task_of
 from xadapt.training.loop import Training, default_token_budget, make_accelerator
+from xadapt.training.mixing import TrainingPart
 from xadapt.training.settings import TrainingSettings
 
 ROWS, LANGUAGES = 8, 3
@@ -55,8 +56,9 @@ def check_task(task: Task, source: Source, backbone: Backbone) -> Iterator[Findi
         yield Finding("one training step", f"loss {loss:.4f}")
     elif tests:
         predict = _vectors(backbone)
+    languages = [(lang, [rows]) for lang, rows in tests]
     for result in evaluate_languages(
-        task, tests, predict or _vectors(backbone), backbone.tokenizer, max_length=task.max_seq_length
+        task, languages, predict or _vectors(backbone), backbone.tokenizer, max_length=task.max_seq_length
     ):
         values = ", ".join(f"{name} {value:.1f}" for name, value in result.values.items())
         yield Finding(f"score {result.lang}", f"{values} (untrained, {result.n} rows)")
@@ -94,7 +96,7 @@ def _step(task: Task, features: Features, backbone: Backbone) -> tuple[Predictor
     model, accelerator = TaskModel(encoder, head), make_accelerator("float32")
     pad = backbone.tokenizer.pad_token_id
     result = Training(
-        model, form, features, TrainingSettings(max_steps=1, per_device_train_batch_size=ROWS), seed=0,
+        model, [TrainingPart(form, features)], TrainingSettings(max_steps=1, per_device_train_batch_size=ROWS), seed=0,
         pad_token_id=pad, accelerator=accelerator, evaluate=lambda: {"none": 0.0}, metric="none", monitors=[],
     ).run()  # fmt: skip
     budget = default_token_budget(accelerator.device)
