@@ -105,7 +105,7 @@ def run_recipe(recipe: "Recipe", store: str, *, evaluate: bool) -> "list[Outcome
     results = Results(store)
     if evaluate:
         results.write_study(recipe.name, study_of(recipe, made))
-    outcomes = run_plan(made, results, ConsoleReporter(console))
+    outcomes = run_plan(made, results, ConsoleReporter(console), together=recipe.together)
     _end(outcomes)
     return outcomes
 
@@ -140,7 +140,7 @@ def _end(outcomes: "Sequence[Outcome]") -> None:
 def _scorecard(store: str, names: Sequence[str]) -> "Scorecard":
     from xadapt.analysis.scorecard import Scorecard
     from xadapt.errors import UserError, unknown
-    from xadapt.study.collect import collect_costs, collect_scores
+    from xadapt.study.collect import collect_attention, collect_costs, collect_scores
     from xadapt.study.store import Store as Results
 
     results = Results(store)
@@ -152,7 +152,7 @@ def _scorecard(store: str, names: Sequence[str]) -> "Scorecard":
     scores = collect_scores(results, chosen)
     if not scores:
         raise UserError(f"the store '{store}' has no finished evaluation; try `xadapt run configs/demo.yaml`")
-    return Scorecard(scores, collect_costs(results, chosen))
+    return Scorecard(scores, collect_costs(results, chosen), collect_attention(results, chosen))
 
 
 def _write(scorecard: "Scorecard", recipe: "Recipe", folder: Path) -> None:

@@ -10,6 +10,8 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from xadapt.analysis.attention import EXPLAINED as ATTENTION_EXPLAINED
+from xadapt.analysis.attention import attention_grid
 from xadapt.analysis.costs import EXPLAINED
 from xadapt.analysis.export import visible
 from xadapt.analysis.scorecard import Scorecard
@@ -35,6 +37,11 @@ def render_scorecard(scorecard: Scorecard, console: Console) -> None:
         if costs := scorecard.costs(setting):
             render_grid([[visible(text) for text in line] for line in costs], "cost", console)
             _line(console, EXPLAINED, style="dim")
+        if attention := attention_grid(scorecard.attention, setting):
+            render_grid(
+                [[visible(text) for text in line] for line in attention], "attention of fusions, percent", console
+            )
+            _line(console, ATTENTION_EXPLAINED, style="dim")
         for task in scorecard.tasks(setting):
             families = scorecard.families(setting, task)
             for metric, lines in groupby(families.lines, key=lambda line: line.metric):

@@ -5,7 +5,8 @@ import io
 import os
 import unicodedata
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from xadapt.analysis.records import Score
@@ -19,7 +20,7 @@ def write_csv(scores: Sequence[Score], path: Path | str) -> None:
     out = io.StringIO(newline="")
     writer = csv.writer(out)
     writer.writerow(Score.model_fields)
-    writer.writerows([_csv_cell(value) for value in score.model_dump().values()] for score in scores)
+    writer.writerows([csv_cell(value) for value in score.model_dump().values()] for score in scores)
     write_atomically(path, out.getvalue().encode())
 
 
@@ -48,6 +49,24 @@ def write_atomically(path: Path | str, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def growing_file(path: Path | str) -> Iterator[Callable[[str], None]]:
+    """What appends UTF-8 text to a file that appears whole at the end, or not at all; raises OSError."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        with open(partial, "w", encoding="utf-8", newline="") as file:
+
+            def append(text: str) -> None:
+                file.write(text)
+
+            yield append
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def visible(text: str) -> str:
     """The text with control, bidirectional and other invisible characters written as escapes."""
     return "".join(_escaped(char) if unicodedata.category(char) in HIDDEN else char for char in text)
@@ -57,7 +76,8 @@ def _escaped(char: str) -> str:
     return char.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
-def _csv_cell(value: object) -> object:
+def csv_cell(value: object) -> object:
+    """A value as a cell: text that a spreadsheet would run gets a leading apostrophe."""
     if isinstance(value, str) and value.startswith(UNSAFE_IN_SPREADSHEETS):
         return "'" + value
     return value

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xadapt.analysis.attention import EXPLAINED as ATTENTION_EXPLAINED
+from xadapt.analysis.attention import attention_grid, draw_attention
 from xadapt.analysis.costs import EXPLAINED
 from xadapt.analysis.export import visible, write_atomically
 from xadapt.analysis.scorecard import Scorecard
@@ -37,6 +39,8 @@ class Section:
     footnotes: tuple[Note, ...]
     absent: tuple[str, ...]
     costs: Sequence[Sequence[str]] = ()
+    attention: Sequence[Sequence[str]] = ()
+    attention_chart: str = ""
 
 
 def write_report(
@@ -63,7 +67,13 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(missing=MISSING, palette=_palette(), describe=_describe, costs_explained=EXPLAINED)
+    environment.globals.update(
+        missing=MISSING,
+        palette=_palette(),
+        describe=_describe,
+        costs_explained=EXPLAINED,
+        attention_explained=ATTENTION_EXPLAINED,
+    )
     sections = [_section(scorecard, setting) for setting in scorecard.settings()]
     page = environment.get_template("report.html").render(
         title=title, provenance=provenance, notes=notes, sections=sections, count=len(scorecard.scores)
@@ -78,7 +88,6 @@ def draw_chart(scorecard: Scorecard, setting: str) -> str:
     out, since they are no result of their own. Returns "" where nothing is left to draw.
     """
     import altair as alt
-    import vl_convert
 
     panels = []
     swatches = _swatches(scorecard.rows(setting))
@@ -88,8 +97,15 @@ def draw_chart(scorecard: Scorecard, setting: str) -> str:
             panels.append(_panel(scorecard.families(setting, task), marks, swatches))
     if not panels:
         return ""
-    apart = alt.vconcat(*panels, spacing=26).resolve_scale(xOffset="independent")
-    chart = apart.configure(
+    return _svg(alt.vconcat(*panels, spacing=26).resolve_scale(xOffset="independent"))
+
+
+def _svg(chart: Any) -> str:
+    """A chart in the page's own ink, as text."""
+    import altair as alt
+    import vl_convert
+
+    whole = chart.configure(
         aria=False,  # Vega builds these labels by evaluating names as code
         background="transparent",
         font="sans-serif",
@@ -98,9 +114,11 @@ def draw_chart(scorecard: Scorecard, setting: str) -> str:
             domainOpacity=0.4, tickOpacity=0.4, labelFontSize=11, titleFontSize=11, titleFontWeight="normal",
         ),
         view=alt.ViewConfig(stroke=None),
+        header=alt.HeaderConfig(labelColor=INK, titleColor=INK),
+        legend=alt.LegendConfig(labelColor=INK, titleColor=INK),
         title=alt.TitleConfig(color=INK, fontSize=15, anchor="start", subtitleColor=INK, subtitleFontSize=11),
     )  # fmt: skip
-    return _inline(vl_convert.vegalite_to_svg(chart.to_json()))
+    return _inline(vl_convert.vegalite_to_svg(whole.to_json()))
 
 
 def _inline(svg: str) -> str:
@@ -219,8 +237,11 @@ def _section(scorecard: Scorecard, setting: str) -> Section:
     footnotes = tuple(sorted({note for table in tables for note in table.footnotes}))
     repeated = tuple(note.text.split(":")[0] for note in footnotes if note.mark == "†")
     swatches = _swatches(scorecard.rows(setting))
-    chart, costs = draw_chart(scorecard, setting), scorecard.costs(setting)
-    return Section(setting, chart, swatches, overall, tasks, footnotes, repeated, costs)
+    attention = draw_attention(scorecard.attention, setting)
+    return Section(
+        setting, draw_chart(scorecard, setting), swatches, overall, tasks, footnotes, repeated, scorecard.costs(setting),
+        attention_grid(scorecard.attention, setting), _svg(attention) if attention else "",
+    )  # fmt: skip
 
 
 def _describe(cell: Cell) -> str:

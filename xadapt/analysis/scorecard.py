@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from xadapt.analysis.attention import AttentionRecord
 from xadapt.analysis.best_single import BEST, with_best_singles
 from xadapt.analysis.cells import Grid, combined, gain_cell, mean_cell, mean_of_cells
 from xadapt.analysis.costs import Cost, cost_grid
@@ -28,8 +29,10 @@ class Scorecard:
     Raises UserError for a value that is no number, two values under one stage, or two main metrics of a task.
     """
 
-    def __init__(self, scores: Sequence[Score], costs: Sequence[Cost] = ()) -> None:
-        self.scores, self._costs = tuple(scores), tuple(costs)
+    def __init__(
+        self, scores: Sequence[Score], costs: Sequence[Cost] = (), attention: Sequence[AttentionRecord] = ()
+    ) -> None:
+        self.scores, self._costs, self.attention = tuple(scores), tuple(costs), tuple(attention)
         self._grids: dict[tuple[str, Row, str, str], Grid] = {}
         self._main = _main_metrics(self.scores)
         self._family: dict[str, str] = {}

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from xadapt.data import Rows
 from xadapt.data.ragged import Ragged
 from xadapt.data.rows import joined
+from xadapt.evaluation.attention import AttentionMeans
 from xadapt.formats import FORMATS, Features
 from xadapt.formats.cache import encoded
 from xadapt.metrics import Sums, added, get_metric
@@ -93,14 +94,15 @@ class _Tally:
 
 def model_predictor(
     model: nn.Module, *, pad_token_id: int, token_budget: int, device: device,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None, watch: Callable[[Sequence[int], Tensor], None] | None = None,
 ) -> Predictor:  # fmt: skip
-    """A predictor that runs a TaskModel."""
+    """A predictor that runs a TaskModel; watch is told of every batch."""
 
     def predict(features: Features) -> list[Tensor]:
         return predict_logits(
-            model, features, pad_token_id=pad_token_id, token_budget=token_budget, device=device, progress=progress
-        )
+            model, features, pad_token_id=pad_token_id, token_budget=token_budget, device=device, progress=progress,
+            watch=watch,
+        )  # fmt: skip
 
     return predict
 
@@ -108,12 +110,14 @@ def model_predictor(
 def evaluate_languages(
     task: Task, languages: Languages, predict: Predictor, tokenizer: PreTrainedTokenizerFast, *, max_length: int,
     block: int = BLOCK, token_cache: Path | None = None, keep: Callable[[Predicted], object] = lambda predicted: None,
+    attention: AttentionMeans | None = None,
 ) -> Iterator[LanguageResult]:  # fmt: skip
     """Score every language; `block` rows of all of them are predicted together, sorted by length.
 
     languages holds the rows of each in pieces of any size, read as they are needed: with generators no more of them is
     in memory than a block and a piece. keep is given what was predicted, in the rows' order; nothing else holds it. A
     retrieval task's language is never cut: each sentence is compared with all. token_cache keeps the encoded rows.
+    attention, which the predictor shows every batch, is told whose rows these were.
     """
     form, tallies = FORMATS[task.format], dict[str, _Tally]()
 
@@ -122,6 +126,8 @@ def evaluate_languages(
         logits, at = predict(_joined(found)), 0
         for (lang, rows), features in zip(parts, found, strict=True):
             mine = logits[at : at + len(features)]
+            if attention:
+                attention.add(lang, range(at, at + len(features)))
             at += len(features)
             keep(tallies.setdefault(lang, _Tally(task, lang)).add(rows, features, mine))
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from xadapt import __version__
+from xadapt.analysis.attention import AttentionRecord
 from xadapt.analysis.costs import Cost
 from xadapt.analysis.records import Score
+from xadapt.analysis.table import Row
 from xadapt.languages import get_language
 from xadapt.study.plan import Plan
 from xadapt.study.recipe import Recipe
@@ -63,6 +65,23 @@ def collect_costs(store: Store, studies: Iterable[Mapping[str, Any]]) -> list[Co
     return list(found.values())
 
 
+def collect_attention(store: Store, studies: Iterable[Mapping[str, Any]]) -> list[AttentionRecord]:
+    """What the fusions of the studies' finished cells attend to; every fused model of a target once."""
+    import pyarrow.parquet as pq
+
+    found: dict[tuple[str, ...], AttentionRecord] = {}
+    for study in studies:
+        for cell in study["cells"]:
+            file = store.root / "evaluate" / cell["evaluation"][:16] / "attention.parquet"
+            if cell["composition"] != "fusion" or not file.is_file():
+                continue
+            shares = {(r["language"], r["layer"], r["module"]): r["attention"] for r in pq.read_table(file).to_pylist()}
+            row = Row(cell["regime"], cell["composition"], cell["intermediate"])
+            record = AttentionRecord(study["setting"], row, cell["target"], cell["seed"], shares)
+            found[study["setting"], *(str(value) for value in cell.values())] = record
+    return list(found.values())
+
+
 def _cost(store: Store, setting: str, cell: Mapping[str, Any], evaluation: Result) -> Cost:
     needs = evaluation.manifest["needs"]
     model = _model(store, needs[0]) if needs else None
@@ -100,7 +119,7 @@ def _scores(store: Store, setting: str, cell: Mapping[str, Any], result: Result)
         **{name: cell[name] for name in ("regime", "composition", "intermediate", "seed", "repeats")},
         "train_samples": model.record.get("train_samples") if model else None,
         "setting": setting,
-        "signature": _signature(cell, result, model),
+        "signature": _signature(cell, result, model, _imported(store, model)),
         "stage": result.manifest["key"],
     }
     return [
@@ -116,17 +135,27 @@ def _scores(store: Store, setting: str, cell: Mapping[str, Any], result: Result)
 
 def _model(store: Store, key: str) -> Result | None:
     """The result a key names, whatever kind of stage made it."""
-    found = (store.read(store.root / kind / key[:16]) for kind in ("train", "average"))
+    found = (store.read(store.root / kind / key[:16]) for kind in ("train", "average", "import"))
     return next((result for result in found if result), None)
 
 
-def _signature(cell: Mapping[str, Any], result: Result, model: Result | None) -> str:
+def _imported(store: Store, model: Result | None) -> list[str]:
+    """The modules behind a model that others trained: task and content."""
+    if model is None:
+        return []
+    if model.manifest.get("kind") == "import":
+        return [f"{model.manifest['spec']['task']}:{model.manifest['spec']['content'][:16]}"]
+    return [name for key in model.manifest["needs"] for name in _imported(store, _model(store, key))]
+
+
+def _signature(cell: Mapping[str, Any], result: Result, model: Result | None, imported: Iterable[str]) -> str:
     """One line that names everything behind a number, as sacreBLEU's does."""
     spec = result.manifest["spec"]
     parts = [f"{spec['task']}.v{spec['task_version']}"]
     parts += [f"{name}.v{version}" for name, version in spec["metrics"].items()]
     parts += [f"backbone:{spec['backbone'][:48]}", f"regime:{cell['regime']}", f"comp:{cell['composition']}"]
     parts += [f"inter:{cell['intermediate']}"] if cell["intermediate"] else []
+    parts += [f"import:{name}" for name in imported]
     if model:
         regime = model.manifest["spec"]["regime"]
         parts += [f"{name}:{value}" for name, value in regime.items() if name != "name"]

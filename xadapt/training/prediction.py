@@ -1,6 +1,6 @@
 """Logits for features, sorted by length, in their own order: the forward pass of dev and test alike."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,11 @@ from xadapt.training.batching import micro_batches
 
 def predict_logits(
     model: nn.Module, features: Features, *, pad_token_id: int, token_budget: int, device: torch.device,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None, watch: Callable[[Sequence[int], Tensor], None] | None = None,
 ) -> list[Tensor]:  # fmt: skip
     """One logits tensor a feature on the CPU in fp32: [labels] for classification, [tokens, labels] for tagging.
 
-    progress is told the number of features done after each batch.
+    progress is told the number of features done after each batch, watch its features and its attention mask.
     """
     model.eval()
     found: list[Tensor | None] = [None] * len(features)
@@ -25,6 +25,8 @@ def predict_logits(
         for indices in micro_batches(range(len(features)), lengths, token_budget=token_budget):
             batch = collate(features, indices, pad_token_id)
             logits = model(**{name: tensor.to(device) for name, tensor in batch.items()}).float().cpu()
+            if watch:
+                watch(indices, batch["attention_mask"])
             for at, i in enumerate(indices):
                 found[i] = logits[at, : lengths[i]] if logits.dim() == 3 else logits[at]
             if progress:
