@@ -8,16 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 _MIB = 1 << 20
+# the CPU's attention, which torch's counter leaves out, by the formulas it has for that of other devices
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda g, q, k, v, *_, **__: (
+        sdpa_backward_flop_count(g, q, k, v)
+    ),
+}
 
 
 @dataclass
 class Peak:
     """The most memory that was held at once, in MiB: of the accelerator, or of this process on a CPU."""
 
+    device: torch.device
     mib: float = 0.0
+
+    def read(self) -> None:
+        """Take down what it is so far."""
+        cuda = self.device.type == "cuda"
+        self.mib = round((torch.cuda.max_memory_allocated(self.device) if cuda else _resident_peak()) / _MIB, 1)
 
 
 @contextmanager
@@ -26,9 +39,8 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
 
     Where the system cannot forget an earlier peak (not Linux), that one may still stand.
     """
-    peak = Peak()
-    cuda = device.type == "cuda"
-    if cuda:
+    peak = Peak(device)
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
         with suppress(OSError):
@@ -36,7 +48,7 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
     try:
         yield peak
     finally:
-        peak.mib = round((torch.cuda.max_memory_allocated(device) if cuda else _resident_peak()) / _MIB, 1)
+        peak.read()
 
 
 def _resident_peak() -> int:
@@ -49,5 +61,5 @@ def _resident_peak() -> int:
 @contextmanager
 def counted_flops() -> Iterator[FlopCounterMode]:
     """Counts the floating-point operations of matrix products and attention inside, by torch's own counter."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
         yield counter
