@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 _MIB = 1 << 20
 # the CPU's attention, which torch's counter leaves out, by the formulas it has for that of other devices
 _CPU_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),  # type: ignore[no-untyped-call]
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda g, q, k, v, *_, **__: (
-        sdpa_backward_flop_count(g, q, k, v)
+        sdpa_backward_flop_count(g, q, k, v)  # type: ignore[no-untyped-call]
     ),
 }
 
