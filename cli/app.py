@@ -6,7 +6,7 @@ import sys
 import typer
 
 from xadapt.errors import UserError
-from xadapt_cli import catalogue, export, fetch, regimes, score, study, train
+from xadapt_cli import catalogue, export, fetch, import_module, predict, regimes, score, study, train
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -29,6 +29,8 @@ app.command("train-intermediate", rich_help_panel=_TRAIN)(train.train_intermedia
 app.command("fuse", rich_help_panel=_TRAIN)(train.fuse)
 app.command("train-target", rich_help_panel=_TRAIN)(train.train_target)
 app.command("evaluate", rich_help_panel=_TRAIN)(train.evaluate)
+app.command("import", rich_help_panel=_TRAIN)(import_module.import_module)
+app.command("predict", rich_help_panel=_TRAIN)(predict.predict)
 app.command("score", rich_help_panel=_TRAIN)(score.score)
 app.command("plan", rich_help_panel=_STUDY)(study.plan)
 app.command("run", rich_help_panel=_STUDY)(study.run)

@@ -28,8 +28,13 @@ _MIXTURE_OPTIONS = {
     "mlm_ratio": "mlm_ratio",
     "mlm_languages": "mlm_languages",
 }
+_ROBUST_OPTIONS = {
+    "robust": "method", "robust_epsilon": "epsilon", "robust_steps": "steps", "robust_step_size": "step_size",
+    "robust_copies": "copies", "synonyms": "synonyms",
+}  # fmt: skip
 _RECIPE_OPTIONS = (
     "backbone", "data", "seed", "max_train_samples", "max_eval_samples", "max_predict_samples", "retrieval_layer",
+    "together",
 )  # fmt: skip
 _LISTS = {"target_modules", "mlm_languages"}
 
@@ -101,11 +106,41 @@ def recipe_of(
         "regimes": {regime: {"compositions": kept, **_section(options, _REGIME_OPTIONS.get(regime, {}))}},
         "fusion": _section(options, _FUSION_OPTIONS),
         "mixture": _section(options, _MIXTURE_OPTIONS),
+        "modules": _modules(options),
         "languages": languages.split(",") if languages is not None else None,
         "task_files": [options["task_file"]] if options["task_file"] else [],
-        "training": {key: options[key] for key in TrainingSettings.model_fields if options.get(key) is not None},
+        "training": {
+            key: options[key]
+            for key in TrainingSettings.model_fields
+            if key != "robust" and options.get(key) is not None
+        },
+        "tasks": _robust(options, targets or intermediate),
     }
     return make_recipe(values, place="the options")
+
+
+def _modules(options: Mapping[str, Any]) -> dict[str, str]:
+    """--module's folders by task; UserError for what is no task with a folder, or a task that is named twice."""
+    found: dict[str, str] = {}
+    for text in options.get("module") or ():
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise UserError(f"--module '{text}' is not of the form TASK=FOLDER, such as mnli=modules/mnli")
+        if name in found:
+            raise UserError(f"--module names {name} twice; leave one out")
+        found[name] = folder
+    return found
+
+
+def _robust(options: Mapping[str, Any], trained: Sequence[str]) -> dict[str, Any]:
+    """Robust training is of the tasks that are named, not of those behind them."""
+    robust = _section(options, _ROBUST_OPTIONS)
+    if robust and "method" not in robust:
+        (given, *_) = (name for name in _ROBUST_OPTIONS if options.get(name) is not None)
+        raise UserError(
+            f"--{given.replace('_', '-')} belongs to robust training; add --robust adversarial, random or synonym"
+        )
+    return {name.partition("@")[0]: {"robust": robust} for name in trained} if robust else {}
 
 
 def _section(options: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:

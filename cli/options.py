@@ -58,10 +58,26 @@ JointComposition = Annotated[
     str | None,
     typer.Option(help="multitask, to train several tasks as one model; else one each.", rich_help_panel=_MODEL),
 ]
+Together = Annotated[
+    bool | None,
+    typer.Option(
+        "--together",
+        help="Train the tasks' modules side by side on one encoder; the results are those of one after the other.",
+        rich_help_panel=_TRAINING,
+    ),
+]
 Intermediate = Annotated[
     str | None,
     typer.Option(
         help="The intermediate tasks behind the target: mnli, mnli@de, or several joined by commas.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Module = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TASK=FOLDER",
+        help="Import an intermediate task's module instead of training it: an AdapterHub or PEFT folder; repeatable.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -92,6 +108,31 @@ MixingCap = Annotated[
 MixingTemperature = Annotated[
     float | None,
     typer.Option(help="Tasks are drawn by rows to the power 1 / this; default 1.", rich_help_panel=_TRAINING),
+]
+Robust = Annotated[
+    str | None,
+    typer.Option(
+        help="Robust training: adversarial, random or synonym (classification only).", rich_help_panel=_TRAINING
+    ),
+]
+RobustEpsilon = Annotated[
+    float | None,
+    typer.Option(
+        help="Radius words are moved in, over their mean norm; default 0.05, at random 0.5.", rich_help_panel=_TRAINING
+    ),
+]
+RobustSteps = Annotated[
+    int | None, typer.Option(help="Steps of the adversary's ascent; default 3.", rich_help_panel=_TRAINING)
+]
+RobustStepSize = Annotated[
+    float | None, typer.Option(help="Length of such a step in radii; default 0.5.", rich_help_panel=_TRAINING)
+]
+RobustCopies = Annotated[
+    int | None, typer.Option(help="Copies of each row with synonyms; default 3.", rich_help_panel=_TRAINING)
+]
+Synonyms = Annotated[
+    str | None,
+    typer.Option(help="A file of them: a word, a tab, its neighbours.", rich_help_panel=_TRAINING),
 ]
 MlmRatio = Annotated[
     float | None,
@@ -193,8 +234,9 @@ SHARED: dict[str, tuple[object, object]] = {
     "store": (Store, "runs"),
 }
 TRAIN: dict[str, tuple[object, object]] = {"train_language": (TrainLanguage, None)}
-JOINTLY: dict[str, tuple[object, object]] = {"composition": (JointComposition, None)}
+JOINTLY: dict[str, tuple[object, object]] = {"composition": (JointComposition, None), "together": (Together, None)}
 TARGET: dict[str, tuple[object, object]] = {"composition": (Composition, None), "intermediate": (Intermediate, None)}
+MODULES: dict[str, tuple[object, object]] = {"module": (Module, None)}
 FUSED: dict[str, tuple[object, object]] = {
     "task": (FusedTasks, inspect.Parameter.empty),
     "target": (FusedTarget, None),
@@ -203,6 +245,14 @@ FUSION: dict[str, tuple[object, object]] = {
     "train_on": (TrainOn, None),
     "reference_fusion": (ReferenceFusion, None),
     "fusion_regularization": (FusionRegularization, None),
+}
+ROBUST: dict[str, tuple[object, object]] = {
+    "robust": (Robust, None),
+    "robust_epsilon": (RobustEpsilon, None),
+    "robust_steps": (RobustSteps, None),
+    "robust_step_size": (RobustStepSize, None),
+    "robust_copies": (RobustCopies, None),
+    "synonyms": (Synonyms, None),
 }
 MIXTURE: dict[str, tuple[object, object]] = {
     "mixing_cap": (MixingCap, None),

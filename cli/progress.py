@@ -23,10 +23,12 @@ class ConsoleReporter:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._bars: Progress | None = None
+        self._running = 0
 
     def started(self, stage: Stage, number: int, total: int) -> None:
         self.console.print(f"[{number}/{total}] {escape(stage.label)} ...", markup=False)
-        if self.console.is_terminal:
+        self._running += 1
+        if self.console.is_terminal and not self._bars:
             self._bars = Progress(
                 TextColumn("  {task.description}"), BarColumn(bar_width=16), MofNCompleteColumn(), TimeRemainingColumn(),
                 TextColumn("{task.fields[values]}"), console=self.console, transient=True,
@@ -37,6 +39,7 @@ class ConsoleReporter:
         self.console.print(f"      another process is at it, waiting: {stage.label}", markup=False)
 
     def ended(self, outcome: Outcome, number: int, total: int) -> None:
+        self._running = 0
         if self._bars:
             self._bars.stop()
             self._bars = None
@@ -45,7 +48,8 @@ class ConsoleReporter:
         self.console.print(text + escape(_detail(outcome)), soft_wrap=True)
 
     def monitors(self, stage: Stage) -> list[Monitor]:
-        return [_TrainingProgress(self._line("steps"))]
+        beside = self._running > 1  # trained with others, each has a line of its own
+        return [_TrainingProgress(self._line(f"steps of {stage.label}" if beside else "steps"))]
 
     def evaluated(self, stage: Stage, total: int) -> Callable[[int], None]:
         line, done, started = self._line("rows"), 0, time.monotonic()

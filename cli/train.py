@@ -8,7 +8,19 @@ import typer
 
 from xadapt.errors import UserError
 from xadapt_cli.from_options import intermediates, recipe_of, training_names
-from xadapt_cli.options import EVALUATION, FUSED, FUSION, JOINTLY, MIXTURE, SHARED, TARGET, TRAIN, takes
+from xadapt_cli.options import (
+    EVALUATION,
+    FUSED,
+    FUSION,
+    JOINTLY,
+    MIXTURE,
+    MODULES,
+    ROBUST,
+    SHARED,
+    TARGET,
+    TRAIN,
+    takes,
+)
 
 if TYPE_CHECKING:
     from xadapt.study.recipe import Recipe
@@ -19,7 +31,7 @@ _ONE = {"full": "continue", "adapter": "stack", "lora": "stack"}
 _SEVERAL = {"full": "multitask", "adapter": "fusion", "lora": "fusion"}
 
 
-@takes(SHARED, JOINTLY, TRAIN, MIXTURE)
+@takes(SHARED, JOINTLY, TRAIN, MIXTURE, ROBUST)
 def train_intermediate(**options: Any) -> None:
     """Train intermediate tasks, in English unless told otherwise, each as a module of its own or all as one model."""
     names = training_names(options, role="intermediate")
@@ -35,7 +47,7 @@ def train_intermediate(**options: Any) -> None:
     _close(result, f"xadapt train-target --task udpos --composition {after} --intermediate {','.join(names)}", options)
 
 
-@takes({name: option for name, option in SHARED.items() if name != "task"}, FUSED, FUSION, MIXTURE)
+@takes({name: option for name, option in SHARED.items() if name != "task"}, FUSED, MODULES, FUSION, MIXTURE)
 def fuse(**options: Any) -> None:
     """Combine intermediate tasks' modules by attention, trained on the tasks' mixture or on a target."""
     names = intermediates({**options, "intermediate": options["task"]}, place="--tasks")
@@ -52,7 +64,7 @@ def fuse(**options: Any) -> None:
     _close(result, following, {**options, "task": ""})
 
 
-@takes(SHARED, TRAIN, TARGET, FUSION, MIXTURE)
+@takes(SHARED, TRAIN, TARGET, MODULES, FUSION, MIXTURE, ROBUST)
 def train_target(**options: Any) -> None:
     """Train a target task, in English unless told otherwise, directly or with intermediate tasks behind it."""
     task = _target(options)
@@ -66,7 +78,7 @@ def train_target(**options: Any) -> None:
     _close(result, f"xadapt evaluate --task {task.name}{more}", options)
 
 
-@takes(SHARED, TRAIN, TARGET, FUSION, MIXTURE, EVALUATION)
+@takes(SHARED, TRAIN, TARGET, MODULES, FUSION, MIXTURE, ROBUST, EVALUATION)
 def evaluate(**options: Any) -> None:
     """Evaluate a target zero-shot on its languages; what has to be trained first is, or is found in the store."""
     _target(options)
@@ -130,8 +142,9 @@ def _close(artefact: str, following: str, options: Mapping[str, Any], *, repeat:
     typer.echo(f"artefact: {artefact}")
     same = "".join(
         f" --{name.replace('_', '-')}" + ("" if options[name] is True else f" {quote(str(options[name]))}")
-        for name, (_, default) in {**SHARED, **MIXTURE}.items()
+        for name, (_, default) in {**SHARED, **MIXTURE, **ROBUST}.items()
         if repeat and name != "task" and options.get(name, default) != default
     )
+    same += "".join(f" --module {quote(text)}" for text in options.get("module") or () if repeat)
     store = f" --store {quote(options['store'])}" if not repeat and options["store"] != "runs" else ""
     typer.echo(f"next: {following}{same}{store}")

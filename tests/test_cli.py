@@ -344,7 +344,7 @@ INTERMEDIATE = "train-intermediate --task mnli"
         ("evaluate --task xnli --languages de,,en", ["''", "languages", "Valid: "]),
         ("evaluate --task xnli --languages ta", ["'xnli'", "ta", "de, en, sw"]),
         (f"{TARGET} --regime adaptor", ["'adaptor'", "--regime", "Did you mean 'adapter'"]),
-        (f"{INTERMEDIATE} --regime lora", ["'lora'", "--regime", "full, adapter"]),
+        (f"{INTERMEDIATE} --regime loar", ["'loar'", "--regime", "Did you mean 'lora'"]),
         (f"{TARGET} --composition stak --intermediate mnli", ["'stak'", "--composition", "Did you mean 'stack'"]),
         (f"{TARGET} --regime full --composition stack --intermediate mnli", ["'full'", "'stack'", "continue"]),
         (f"{TARGET} --composition stack", ["stack", "--composition", "--intermediate mnli"]),

@@ -19,6 +19,7 @@ TORCH_FREE = (
     "xadapt.models.embedded", "xadapt.regimes.specs", "xadapt.regimes.sizes", "xadapt.training.settings", "xadapt.study.sections", "xadapt.study.stage", "xadapt.study.planner", "xadapt.study.recipe",
     "xadapt.study.recipe_file", "xadapt.study.plan", "xadapt.study.store", "xadapt.study.precision",
     "xadapt.study.collect", "xadapt.evaluation.submission", "xadapt.evaluation.submission_files", "xadapt.analysis",
+    "xadapt.evaluation.own_rows", "xadapt.study.module_folder", "xadapt_cli.predict", "xadapt_cli.import_module",
     "xadapt_cli.app", "xadapt_cli.catalogue", "xadapt_cli.study", "xadapt_cli.train", "xadapt_cli.score",
     "xadapt_cli.fetch", "xadapt_cli.options", "xadapt_cli.tables", "xadapt_cli.console",
 )  # fmt: skip

@@ -24,6 +24,9 @@ class TaskModel(nn.Module):
         self.encoder = encoder
         self.head = head
 
+    def head_of(self, task: str) -> nn.Module:
+        return self.head
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None) -> Tensor:
         return _logits(self.encoder, self.head, input_ids, attention_mask, labels)
 
@@ -36,8 +39,14 @@ class MultiTaskModel(nn.Module):
         self.encoder = encoder
         self.heads = nn.ModuleDict(heads)
 
+    def head_of(self, task: str) -> nn.Module:
+        return self.heads[task]
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None, *, task: str) -> Tensor:
         return _logits(self.encoder, self.heads[task], input_ids, attention_mask, labels)
+
+
+AnyTaskModel = TaskModel | MultiTaskModel
 
 
 class OfTask(nn.Module):
@@ -55,12 +64,21 @@ class OfTask(nn.Module):
 def _logits(
     encoder: PreTrainedModel, head: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None
 ) -> Tensor:
-    short = getattr(head, "first_token_only", False)
-    with last_layer_of_first_token(encoder) if short else nullcontext():
+    with last_layer_of_first_token(encoder) if reads_first_token_only(head) else nullcontext():
         hidden = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    return head_logits(encoder, head, hidden, labels)
+
+
+def head_logits(encoder: PreTrainedModel, head: nn.Module, hidden: Tensor, labels: Tensor | None) -> Tensor:
+    """A head's logits for the encoder's last hidden state."""
     extra = (encoder.get_input_embeddings().weight, labels) if shares_embedding(head) else ()
     logits: Tensor = head(hidden, *extra)
     return logits
+
+
+def reads_first_token_only(head: nn.Module) -> bool:
+    """Whether of the last hidden state a head needs the first token's alone."""
+    return getattr(head, "first_token_only", False)
 
 
 def shares_embedding(head: nn.Module) -> TypeGuard[MaskedLanguageHead]:

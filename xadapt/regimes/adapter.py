@@ -7,14 +7,16 @@ stacked on lies in `below/`.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import adapters
 import torch
-from adapters.composition import Fuse, Stack
+from adapters.composition import Fuse, Split, Stack
+from adapters.methods.bottleneck import BottleneckLayer, BottleneckState
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -22,6 +24,7 @@ from transformers import PreTrainedModel
 from xadapt.errors import UserError
 from xadapt.models.backbone import Backbone
 from xadapt.models.fusion import rewrite_fusion
+from xadapt.models.packing import Parts, joined
 from xadapt.regimes.specs import AdapterSpec, FusionSpec
 
 _CONFIGS = {"seq_bn": adapters.SeqBnConfig, "double_seq_bn": adapters.DoubleSeqBnConfig}
@@ -117,6 +120,60 @@ class AdapterRegime:
         return _CONFIGS[self.spec.config](
             reduction_factor=self.spec.reduction_factor, non_linearity=self.spec.non_linearity
         )
+
+    def attach_several(self, backbone: Backbone, seeds: Mapping[str, int]) -> "SeveralAdapters":
+        """A frozen encoder with new adapters side by side, each drawn after `torch.manual_seed` of its seed."""
+        bare: dict[int, tuple[PreTrainedModel, Tensor]] = {}
+        for seed in seeds.values():
+            if seed not in bare:  # the library draws while it prepares an encoder, too
+                torch.manual_seed(seed)
+                bare[seed] = _bare(backbone), torch.get_rng_state()
+        encoder, _ = next(iter(bare.values()))
+        for name, seed in seeds.items():
+            torch.set_rng_state(bare[seed][1])
+            encoder.add_adapter(name, config=self._config())
+        return SeveralAdapters(encoder, list(seeds))
+
+
+class SeveralAdapters:
+    """Adapters of one configuration on one frozen encoder; every token goes through one of them.
+
+    As the library's Split, by a cut for each input instead of one for all; its gradient is put together once, where
+    that of slices is as long as the whole for each of them.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, names: list[str]) -> None:
+        self.encoder = encoder
+        self.free(names)
+        encoder.set_active_adapters(Split(*names, splits=0))
+        for layer in encoder.modules():
+            if isinstance(layer, BottleneckLayer):
+                layer.compose_split = partial(self._compose, layer)
+
+    def free(self, names: Collection[str]) -> None:
+        """Make the parameters of these adapters trainable, and no others."""
+        for key, parameter in self.encoder.named_parameters():
+            parameter.requires_grad_(any(f".adapters.{name}." in key for name in names))
+
+    def route(self, parts: Parts) -> None:
+        """Whose each token of an input [rows, tokens] is from now on."""
+        self.parts = parts
+
+    def save(self, folder: Path, *, name: str) -> None:
+        """Write one adapter as `AdapterRegime.save` writes it alone."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.encoder.save_adapter(str(folder), name, use_safetensors=True)
+
+    def _compose(self, layer: BottleneckLayer, _: Split, state: BottleneckState, lvl: int = 0) -> BottleneckState:
+        parts = self.parts(state.hidden_states.shape[1])
+        sizes = [part.tokens for part in parts]
+        state = layer.pre_block(parts[0].name, state)  # the same for all of one configuration
+        hidden, residual = (torch.split(tensor, sizes, 1) for tensor in (state.hidden_states, state.adapter_residual))
+        found = [
+            layer.compose_single(part.name, state._replace(hidden_states=h, adapter_residual=r)).hidden_states
+            for part, h, r in zip(parts, hidden, residual, strict=True)
+        ]
+        return state._replace(hidden_states=joined(found), last=parts[0].name)
 
 
 # encoders

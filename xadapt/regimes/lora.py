@@ -18,7 +18,7 @@ from xadapt.errors import UserError
 from xadapt.models.backbone import Backbone
 from xadapt.models.lora_folder import BELOW, Lora, average_loras, read_lora, read_single, write_lora
 from xadapt.models.lora_fusion import FusedLoras, fuse_loras, is_fusion, numbered, read_fusion, write_fusion
-from xadapt.models.packing import Parts
+from xadapt.models.packing import Parts, joined
 from xadapt.regimes.specs import FusionSpec, LoraSpec
 
 _HELD = "xadapt_loras"
@@ -150,10 +150,10 @@ class SeveralLoras:
         parts = self.parts(x.shape[1])
         sizes = [part.tokens for part in parts]
         found = []
-        for part, mine, base in zip(parts, x.split(sizes, dim=1), result.split(sizes, dim=1), strict=True):
+        for part, mine, base in zip(parts, torch.split(x, sizes, 1), torch.split(result, sizes, 1), strict=True):
             with part.own():
                 found.append(_adapted(layer, _slot(part.name), mine, base))
-        return torch.cat(found, dim=1).to(result.dtype)
+        return joined(found).to(result.dtype)
 
 
 def _slot(name: str) -> str:

@@ -1,6 +1,7 @@
 """Run a plan in this process, one stage after another; a failure stops only what depends on it."""
 
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -9,6 +10,7 @@ from xadapt.study.stage import Stage
 from xadapt.study.stages import run_stage
 from xadapt.study.store import Result, Store
 from xadapt.study.surroundings import Reporter
+from xadapt.study.together import joint_trainings, train_together
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,18 @@ class StudyReporter(Reporter, Protocol):
     def ended(self, outcome: Outcome, number: int, total: int) -> None: ...
 
 
-def run_plan(plan: Plan, store: Store, reporter: StudyReporter) -> list[Outcome]:
-    """Run every stage that is not in the store; the outcome of each, in the plan's order."""
+def run_plan(plan: Plan, store: Store, reporter: StudyReporter, *, together: bool = False) -> list[Outcome]:
+    """Run every stage that is not in the store; the outcome of each, in the plan's order.
+
+    With `together`, trainings of modules that can share the passes of one encoder do; they start when the first is due.
+    """
     outcomes: dict[str, Outcome] = {}
+    groups = joint_trainings(plan.stages, store) if together else {}
+    made: dict[str, Outcome] = {}
     for number, stage in enumerate(plan.stages, start=1):
-        outcome = _run(stage, store, reporter, outcomes, number, len(plan.stages))
+        if stage.key in groups and stage.key not in made:
+            made |= _run_together(groups[stage.key], plan, store, reporter)
+        outcome = made.get(stage.key) or _run(stage, store, reporter, outcomes, number, len(plan.stages))
         outcomes[stage.key] = outcome
         reporter.ended(outcome, number, len(plan.stages))
     return list(outcomes.values())
@@ -58,6 +67,23 @@ def _run(
             stage, lambda folder: run_stage(stage, store, folder, reporter), waiting=lambda: reporter.waiting(stage)
         )
     except Exception as error:  # whatever it is, the other branches go on
-        traceback.clear_frames(error.__traceback__)  # they hold the stage's model
-        return Outcome(stage, "failed", error=error)
-    return Outcome(stage, "cached" if result.cached else "succeeded", result)
+        return _outcome(stage, error)
+    return _outcome(stage, result)
+
+
+def _run_together(stages: Sequence[Stage], plan: Plan, store: Store, reporter: StudyReporter) -> dict[str, Outcome]:
+    numbers = {stage.key: number for number, stage in enumerate(plan.stages, start=1)}
+    for stage in stages:
+        reporter.started(stage, numbers[stage.key], len(plan.stages))
+    try:
+        ended = train_together(stages, store, reporter, waiting=reporter.waiting)
+    except Exception as error:
+        ended = {stage.key: error for stage in stages}
+    return {stage.key: _outcome(stage, ended[stage.key]) for stage in stages}
+
+
+def _outcome(stage: Stage, ended: Result | Exception) -> Outcome:
+    if isinstance(ended, Exception):
+        traceback.clear_frames(ended.__traceback__)  # they hold the stage's model
+        return Outcome(stage, "failed", error=ended)
+    return Outcome(stage, "cached" if ended.cached else "succeeded", ended)

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from xadapt.data.sources import Source, open_source
+from xadapt.data.synonyms import read_neighbours
+from xadapt.errors import UserError
 from xadapt.metrics import get_metric
 from xadapt.models.identity import backbone_identity
+from xadapt.study.module_folder import import_stage
 from xadapt.study.precision import resolve_dtype
 from xadapt.study.recipe import Recipe
 from xadapt.study.stage import Stage
@@ -14,7 +18,7 @@ from xadapt.tasks import Task, get_task
 from xadapt.tasks.catalogue import TrainingData, get_training_data, train_task_of
 from xadapt.tasks.spec import Split
 from xadapt.tasks.user import stored_spec
-from xadapt.training.settings import TrainingSettings
+from xadapt.training.settings import TrainingSettings, check_robust
 
 # how a target is trained on what a joint composition gives it
 _ON_TOP = {"full": "continue", "adapter": "stack", "lora": "stack"}
@@ -38,7 +42,8 @@ class Planner:
         data = get_training_data(target)
         task = data.task
         own = replace(data, task=get_task(task.train_task)).name
-        repeats = task.trains and list(intermediate) == [own]
+        # a module of another hand is something new, whatever it was trained on
+        repeats = task.trains and list(intermediate) == [own] and own not in self.recipe.modules
         if repeats:
             self.notes.append(
                 f"{target} with {composition} {own} ({regime}): {own} is {target}'s own training "
@@ -61,7 +66,12 @@ class Planner:
         return self._train(data, regime, _ON_TOP[regime], (before,)) if data.task.trains else before
 
     def train_intermediate(self, name: str, regime: str) -> Stage:
-        """One intermediate task's module, or model; with an mlm_ratio, masked language modelling is mixed in."""
+        """One intermediate task's module, or model; with an mlm_ratio, masked language modelling is mixed in.
+
+        A module that the recipe names is imported. UserError where it is not of the study's regime.
+        """
+        if name in self.recipe.modules:
+            return self._import(name, regime)
         data = get_training_data(name, role="intermediate")
         if self.recipe.mixture.mlm_ratio and data.task.format != "mlm":
             return self._mixture("none", regime, (name,))
@@ -70,6 +80,8 @@ class Planner:
     def joint(self, composition: str, regime: str, intermediate: Sequence[str]) -> Stage:
         """What a joint composition makes of several intermediate tasks without any target's data."""
         if composition == "multitask":
+            if given := [name for name in intermediate if name in self.recipe.modules]:
+                raise UserError(f"modules has {given[0]}, but multitask trains one model on all tasks; take fusion")
             return self._mixture("multitask", regime, intermediate)
         modules = tuple(self.train_intermediate(name, regime) for name in intermediate)
         if composition == "fusion":
@@ -78,16 +90,25 @@ class Planner:
         spec = {"backbone": self.backbone, "regime": self._regime(regime), "composition": "average", "weights": weights}
         return Stage("average", spec, modules, self.where, f"average {', '.join(intermediate)}, {regime}")
 
+    def _import(self, name: str, regime: str) -> Stage:
+        wanted = dict(self.recipe.regimes.items())[regime].spec
+        path = self.recipe.modules[name]
+        stage, notes = import_stage(path, name, wanted, backbone=self.backbone, where=self.where)
+        self.notes += notes
+        return stage
+
     def _train(self, data: TrainingData, regime: str, composition: str, needs: tuple[Stage, ...] = ()) -> Stage:
         recipe = self.recipe
         own = recipe.fusion.training if composition == "fusion" else {}
         settings = recipe.training_for(data.task, regime, own)
+        if settings.robust:
+            check_robust(data.task, settings.robust)
         spec = {"backbone": self.backbone, **self._rows_of(data), **self._shared(regime, composition, settings)}
         behind = f", {composition} {_trained_on(needs)}" if needs else ""
         label = f"train {data.name}, {regime}{behind}"
         rows = self._count(train_task_of(data.task), data.langs, "train", recipe.max_train_samples)
         rows = rows and min(rows, recipe.max_train_samples or rows)
-        return Stage("train", spec, needs, self.where, label, _examples(settings, rows))
+        return Stage("train", spec, needs, self._where(settings), label, _examples(settings, rows))
 
     def _mixture(
         self, composition: str, regime: str, intermediate: Sequence[str], needs: tuple[Stage, ...] = ()
@@ -97,6 +118,9 @@ class Planner:
         found = [get_training_data(name, role="intermediate") for name in intermediate]
         auxiliary = [self._mlm()] if recipe.mixture.mlm_ratio else []
         settings = recipe.training_for_mixture([data.task for data in found], regime, composition)
+        for data in found:
+            if settings.robust:
+                check_robust(data.task, settings.robust)
         spec = {
             "backbone": self.backbone,
             "tasks": [
@@ -113,7 +137,7 @@ class Planner:
         mixed = f" with {auxiliary[0].name}" if auxiliary else ""
         what = f"{composition} of " if composition != "none" else ""
         label = f"train {what}{', '.join(intermediate)}{mixed}, {regime}"
-        return Stage("train", spec, needs, self.where, label, _examples(settings, rows))
+        return Stage("train", spec, needs, self._where(settings), label, _examples(settings, rows))
 
     def _mlm(self) -> TrainingData:
         name = "mlm" + (f"@{'+'.join(self.recipe.mixture.mlm_languages)}" if self.recipe.mixture.mlm_languages else "")
@@ -123,10 +147,16 @@ class Planner:
         """What every training's spec says besides its rows."""
         numbers = settings.stored() | {"dtype": resolve_dtype(settings.dtype)}
         fusion = {"fusion": self.recipe.fusion.spec.model_dump()} if composition == "fusion" else {}
+        if settings.robust and settings.robust.synonyms:  # what the file says, not where it lies
+            numbers["robust"]["synonyms"] = read_neighbours(Path(settings.robust.synonyms)).identity
         return {
             "regime": self._regime(regime), "composition": composition, "training": numbers, "seed": self.recipe.seed,
             **fusion,
         }  # fmt: skip
+
+    def _where(self, settings: TrainingSettings) -> dict[str, str]:
+        synonyms = settings.robust and settings.robust.synonyms
+        return {**self.where, "synonyms": synonyms} if synonyms else self.where
 
     def _regime(self, regime: str) -> dict[str, Any]:
         return dict(self.recipe.regimes.items())[regime].spec.model_dump(mode="json")
@@ -204,11 +234,13 @@ def _examples(settings: TrainingSettings, rows: int | None) -> int | None:
 
 
 def _training_of(model: Stage | None) -> Mapping[str, Any]:
-    """The training numbers behind a model; of an average those of its first module."""
+    """The training numbers behind a model; of an average those of its first module, of an imported module none."""
     if model is None:
         return {}
-    found: Mapping[str, Any] = model.spec["training"] if "training" in model.spec else _training_of(model.needs[0])
-    return found
+    if "training" in model.spec:
+        found: Mapping[str, Any] = model.spec["training"]
+        return found
+    return _training_of(next(iter(model.needs), None))
 
 
 def _trained_on(needs: Sequence[Stage]) -> str:

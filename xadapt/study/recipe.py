@@ -38,7 +38,8 @@ class Recipe(Section):
     max_predict_samples take the first rows of the train, dev and test splits. task_files name files of users'
     own tasks; modules names folders with modules that others trained, by intermediate task, which are imported instead
     of trained. An intermediate task or a target trains in English unless languages stand behind its name,
-    `mnli@de+ru`. languages restricts the evaluation; without it every language of each target that the data has.
+    `mnli@de+ru`. together trains modules side by side on one encoder, where there are several to train, which changes no
+    result. languages restricts the evaluation; without it every language of each target that the data has.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = "study"
@@ -61,6 +62,7 @@ class Recipe(Section):
     max_eval_samples: Samples = None
     max_predict_samples: Samples = None
     retrieval_layer: Annotated[int, Field(ge=0)] | None = None
+    together: bool = False
 
     @field_validator("task_files")
     @classmethod
@@ -99,6 +101,7 @@ class Recipe(Section):
         for regime, section in self.regimes.items():
             self._check_compositions(regime, section)
             _check_training(section.training, f"regimes.{regime}.training")
+        self._check_together()
         for place, named in (("average", self.average), ("modules", self.modules)):
             for name in named:
                 if name not in self.intermediate:
@@ -110,6 +113,19 @@ class Recipe(Section):
             get_task(task, place="tasks")
             _check_training(numbers, f"tasks.{task}")
         return self
+
+    def _check_together(self) -> None:
+        frozen = {name: section for name, section in self.regimes.items() if name != "full"}
+        if self.together and not frozen:
+            raise UserError(
+                "together: regime full moves the encoder itself, which trainings side by side would share; take adapter or "
+                "lora, or leave together out"
+            )
+        if self.together and all(set(section.compositions) == {"multitask"} for section in frozen.values()):
+            raise UserError(
+                "together: composition multitask trains one module on all tasks, so that there is nothing beside it; leave "
+                "one of them out"
+            )
 
     def _check_compositions(self, regime: str, section: RegimeSection) -> None:
         place = f"regimes.{regime}.compositions"

@@ -61,6 +61,8 @@ def _read(file: Path, *, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise UserError(f"{file}: a recipe is a mapping of keys to values")
     if isinstance(listed := values.get("task_files"), list):  # a path in a file is meant from where the file lies
         values["task_files"] = [str(_beside(file, str(path))) for path in listed]
+    if isinstance(folders := values.get("modules"), dict):
+        values["modules"] = {name: str(_beside(file, str(path))) for name, path in folders.items()}
     parent = values.pop("extends", None)
     if parent is None:
         return values
@@ -70,7 +72,7 @@ def _read(file: Path, *, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 def _beside(file: Path, path: str) -> Path:
     there = file.parent / path
-    return there if there.is_file() else Path(path)
+    return there if there.exists() else Path(path)
 
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

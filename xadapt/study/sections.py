@@ -14,7 +14,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class FullSection(FullSpec):
+class FullSection(Section):
     """Full fine-tuning in this study: which compositions, and training numbers of its own."""
 
     compositions: tuple[str, ...] = ("none",)

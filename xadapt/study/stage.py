@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 # raised whenever the same spec would give other numbers
-STAGE_VERSIONS = {"train": 2, "average": 1, "evaluate": 1}
+STAGE_VERSIONS = {"train": 2, "average": 1, "import": 1, "evaluate": 1}
 
 
 def canonical_json(value: object) -> str:
@@ -39,7 +39,7 @@ class Stage:
     label is for people; examples estimates the rows that pass through the encoder, None if unknown.
     """
 
-    kind: Literal["train", "average", "evaluate"]
+    kind: Literal["train", "average", "import", "evaluate"]
     spec: Mapping[str, Any]
     needs: tuple["Stage", ...]
     where: Mapping[str, str]

@@ -1,5 +1,6 @@
 """The Store: results at content addresses; claim, work aside, commit, provenance, verify; torch-free."""
 
+import functools
 import hashlib
 import json
 import os
@@ -7,8 +8,8 @@ import platform
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -21,7 +22,9 @@ from xadapt.errors import UserError
 from xadapt.study.stage import Stage
 
 MANIFEST = "manifest.json"
-_PACKAGES = ("torch", "transformers", "adapters", "accelerate", "tokenizers", "datasets", "numpy")
+_PACKAGES = ("torch", "transformers", "adapters", "peft", "accelerate", "tokenizers", "datasets", "numpy")
+# a stage's record, or the error that ended it
+Made = dict[str, Any] | Exception
 
 
 @dataclass(frozen=True)
@@ -75,45 +78,46 @@ class Store:
         Processes that want the same stage wait for the one that has it (waiting is told) and then find its
         result. An error of `work` is written to the partial folder and raised again; a UserError leaves nothing.
         """
-        folder = self.folder(stage)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_suffix(".lock"), waiting):
-            if result := self.find(stage):
-                return result
-            partial = folder.with_suffix(".partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            try:
-                return self._commit(stage, partial, folder, work)
-            except UserError:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-            except Exception:
-                with suppress(OSError):  # the error itself matters more than the note of it
-                    (partial / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-                raise
 
-    def _commit(self, stage: Stage, partial: Path, folder: Path, work: Callable[[Path], dict[str, Any]]) -> Result:
-        started, clock = datetime.now(UTC), time.monotonic()
-        record = work(partial)
-        manifest = {
-            "key": stage.key,
-            "kind": stage.kind,
-            "label": stage.label,
-            "spec": stage.spec,
-            "needs": [need.key for need in stage.needs],
-            "record": record,
-            "provenance": _provenance(stage, started, time.monotonic() - clock),
-            "files": {name: _checksum(partial / name) for name in _files(partial)},
-        }
-        sealed = _sealed(manifest)
-        write_durably(partial / MANIFEST, json.dumps(sealed, indent=1, ensure_ascii=False, sort_keys=True))
-        for inside in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
-            sync(inside)
-        shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest is no result
-        os.rename(partial, folder)
-        sync(folder.parent)
-        return Result(folder, sealed, cached=False)
+        def alone(folders: Mapping[str, Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+            yield stage.key, work(folders[stage.key])
+
+        ended = self.run_several([stage], alone, waiting=lambda _: waiting())[stage.key]
+        if isinstance(ended, Exception):
+            raise ended
+        return ended
+
+    def run_several(
+        self, stages: Sequence[Stage], work: Callable[[Mapping[str, Path]], Iterable[tuple[str, Made]]], *,
+        waiting: Callable[[Stage], None],
+    ) -> dict[str, Result | Exception]:  # fmt: skip
+        """As `run` for stages that are made by one work; by key, the result of each or the error that ended it.
+
+        work is given the partial folders of those that are not there, by key, and gives each key as it is finished
+        with its record or its error; a result is there from then on. An error that it raises is that of all the rest.
+        """
+        ended: dict[str, Result | Exception] = {}
+        with ExitStack() as locks:
+            for stage in sorted(stages, key=lambda stage: stage.key):  # so that no two wait for each other
+                self.folder(stage).parent.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(locked(self.folder(stage).with_suffix(".lock"), functools.partial(waiting, stage)))
+            claimed: dict[str, _Claim] = {}
+            for stage in stages:
+                try:
+                    if result := self.find(stage):
+                        ended[stage.key] = result
+                    else:
+                        claimed[stage.key] = _Claim.of(stage, self.folder(stage))
+                except Exception as error:
+                    ended[stage.key] = error
+            together = [claim.stage.label for claim in claimed.values()] if len(claimed) > 1 else []
+            try:
+                for key, made in work({key: claim.partial for key, claim in claimed.items()}) if claimed else ():
+                    ended[key] = claimed.pop(key).end(made, together)
+                assert not claimed, "work ends every stage"
+            except Exception as error:
+                ended |= {key: claim.end(error, together) for key, claim in claimed.items()}
+        return ended
 
     def verified(self, stage: Stage) -> Result:
         """A finished result whose files all have the checksums of its manifest; UserError names the one that has not."""
@@ -140,6 +144,61 @@ class Store:
             return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
         except ValueError as error:
             raise UserError(f"{self.root / 'studies'} holds a damaged study ({error}); run its recipe again") from error
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A stage whose lock is held, and the partial folder it works in."""
+
+    stage: Stage
+    folder: Path
+    partial: Path
+    started: datetime
+    clock: float
+
+    @classmethod
+    def of(cls, stage: Stage, folder: Path) -> "_Claim":
+        """Start with an empty partial folder."""
+        partial = folder.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        return cls(stage, folder, partial, datetime.now(UTC), time.monotonic())
+
+    def end(self, made: Made, together: Sequence[str]) -> Result | Exception:
+        """Make a result of a record, or keep what is kept of an error."""
+        if not isinstance(made, Exception):
+            try:
+                return self._commit(made, together)
+            except Exception as error:
+                made = error
+        if isinstance(made, UserError):
+            shutil.rmtree(self.partial, ignore_errors=True)
+        else:
+            with suppress(OSError):  # the error itself matters more than the note of it
+                text = "".join(traceback.format_exception(made))
+                (self.partial / "error.txt").write_text(text, encoding="utf-8")
+        return made
+
+    def _commit(self, record: Mapping[str, Any], together: Sequence[str]) -> Result:
+        stage, partial, seconds = self.stage, self.partial, time.monotonic() - self.clock
+        manifest = {
+            "key": stage.key,
+            "kind": stage.kind,
+            "label": stage.label,
+            "spec": stage.spec,
+            "needs": [need.key for need in stage.needs],
+            "record": record,
+            "provenance": _provenance(stage, self.started, seconds, together),
+            "files": {name: _checksum(partial / name) for name in _files(partial)},
+        }
+        sealed = _sealed(manifest)
+        write_durably(partial / MANIFEST, json.dumps(sealed, indent=1, ensure_ascii=False, sort_keys=True))
+        for inside in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
+            sync(inside)
+        shutil.rmtree(self.folder, ignore_errors=True)  # a folder without a manifest is no result
+        os.rename(partial, self.folder)
+        sync(self.folder.parent)
+        return Result(self.folder, sealed, cached=False)
 
 
 def verify(result: Result) -> None:
@@ -170,7 +229,8 @@ def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _provenance(stage: Stage, started: datetime, seconds: float) -> dict[str, Any]:
+def _provenance(stage: Stage, started: datetime, seconds: float, together: Sequence[str]) -> dict[str, Any]:
+    """together names all stages that were made at once, where there were several."""
     return {
         "xadapt": __version__,
         "packages": {name: metadata.version(name) for name in _PACKAGES},
@@ -180,6 +240,7 @@ def _provenance(stage: Stage, started: datetime, seconds: float) -> dict[str, An
         "where": dict(stage.where),
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
+        **({"together": list(together)} if together else {}),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pydantic import TypeAdapter
 
-from xadapt.data import Rows, Source
+from xadapt.data import Rows, Source, open_source
 from xadapt.errors import UserError
 from xadapt.models.backbone import Backbone
 from xadapt.models.embedded import cache_root
@@ -39,6 +39,14 @@ class Surroundings:
     reporter: Reporter
     backbone: Backbone
     source: Source
+
+
+def surround(stage: Stage, store: Store, folder: Path, reporter: Reporter) -> Surroundings:
+    """What a stage works with; UserError if its backbone is no longer the one it was planned on."""
+    backbone = Backbone(stage.where["backbone"])
+    if backbone.identity != stage.spec["backbone"]:
+        raise UserError(f"backbone '{backbone.name}' has changed since the study was planned; run it again")
+    return Surroundings(stage, store, folder, reporter, backbone, open_source(stage.where["data"]))
 
 
 def load_planned(source: Source, task: Task, lang: str, split: Split, limit: int | None, planned: str) -> Rows:

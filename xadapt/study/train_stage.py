@@ -1,6 +1,6 @@
 """The train stage: from rows of one task, or of several, to an artefact."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -8,12 +8,15 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from xadapt.data import Rows, Source
 from xadapt.data.splits import in_turn
+from xadapt.data.synonyms import read_neighbours, synonym_copies
+from xadapt.errors import UserError
 from xadapt.evaluation.zero_shot import model_predictor, score_language
 from xadapt.formats import FORMATS, Features, Format
 from xadapt.formats.cache import encoded
@@ -22,14 +25,16 @@ from xadapt.models.task_model import MultiTaskModel, OfTask, TaskModel, shares_e
 from xadapt.models.trimming import TrimmedVocabulary, trim_vocabulary
 from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import FusionSpec
+from xadapt.study.self_check import Example, checked, write_check
 from xadapt.study.surroundings import REGIME_SPEC, Surroundings, load_planned, token_cache
 from xadapt.tasks import Task
 from xadapt.tasks.spec import Split
 from xadapt.tasks.user import task_of
 from xadapt.training.cost import peak_memory
 from xadapt.training.log import JsonLog
-from xadapt.training.loop import FitResult, Training, default_token_budget, make_accelerator
+from xadapt.training.loop import FitResult, Monitor, Training, default_token_budget, make_accelerator
 from xadapt.training.mixing import TrainingPart
+from xadapt.training.robust import Perturbation, embedding_scale
 from xadapt.training.settings import Mixing, TrainingSettings
 
 
@@ -50,14 +55,14 @@ class _TaskRows:
 
 
 @dataclass(frozen=True)
-class _Encoded:
+class Encoded:
     """A task's rows as features."""
 
     of: _TaskRows
     train: Features
     dev: Features
 
-    def trimmed(self, vocabulary: TrimmedVocabulary) -> "_Encoded":
+    def trimmed(self, vocabulary: TrimmedVocabulary) -> "Encoded":
         """The same in the positions of a trimmed word embedding."""
         train, dev = (replace(f, input_ids=vocabulary.map(f.input_ids)) for f in (self.train, self.dev))
         return replace(self, train=train, dev=dev)
@@ -72,32 +77,67 @@ class Train:
         several = "tasks" in self.spec
         self.tasks = [self._task_rows(part) for part in (self.spec["tasks"] if several else [self.spec])]
         self.mixing = Mixing.model_validate(self.spec["mixing"]) if several else Mixing()
+        self.perturbation: Perturbation | None = None
         self.regime = open_regime(REGIME_SPEC.validate_python(self.spec["regime"]))
-        self.before = [around.store.verified(need).folder for need in around.stage.needs]
+        self.before = [checked(around, need).folder for need in around.stage.needs]
 
     def run(self) -> dict[str, Any]:
         """Train and write the artefact; the stage's record."""
-        found = [self._encoded(task) for task in self.tasks]
+        found = self.encoded()
+        examples = self.examples(found)
         encoder = self._attach()
+        self.perturbation = self._perturbation(encoder)
         trainable = sum(parameter.numel() for _, parameter in self.regime.trainable(encoder))
-        torch.manual_seed(self.spec["seed"])
-        heads = {task.name: self._head(task, encoder) for task in self.tasks}
+        heads = self.heads(encoder)
         trimmed = None
         if self.spec["regime"]["name"] == "full" and not any(map(shares_embedding, heads.values())):
             trimmed = trim_vocabulary(
                 encoder, chain(*(ids for f in found for ids in (f.train.input_ids, f.dev.input_ids)))
             )
             found = [features.trimmed(trimmed) for features in found]
-        result = self._fit(encoder, heads, found)
+        accelerator = make_accelerator(self.settings.dtype)
+        with JsonLog(self.log_file) as log, peak_memory(accelerator.device) as self.peak:
+            result = self.training(encoder, heads, found, accelerator, log).run()
         if trimmed:
             trimmed.restore(encoder, decay=result.decay)
-        self.regime.save(encoder, self.around.folder, name=self._module_name())
+        self.regime.save(encoder, self.around.folder, name=self.module_name)
+        return self.finish(encoder, heads, examples, result, trainable)
+
+    def encoded(self) -> list[Encoded]:
+        """Every task's rows as features."""
+        return [self._encoded(task) for task in self.tasks]
+
+    def examples(self, found: Iterable[Encoded]) -> list[Example]:
+        """What the artefact's check is made on."""
+        pad = self.backbone.tokenizer.pad_token_id
+        return [Example.of_rows(f.of.name, f.dev, pad_token_id=pad) for f in found]
+
+    def heads(self, encoder: PreTrainedModel) -> dict[str, nn.Module]:
+        """A new head for each task, drawn after the stage's seed."""
+        torch.manual_seed(self.spec["seed"])
+        return {task.name: self._head(task, encoder) for task in self.tasks}
+
+    def finish(
+        self, encoder: PreTrainedModel, heads: Mapping[str, nn.Module], examples: Iterable[Example], result: FitResult,
+        trainable: int,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Write what lies beside the encoder's own files; the record. trainable counts the encoder's parameters."""
         save_file(_head_tensors(heads), self.around.folder / "head.safetensors")
+        write_check(self.around.folder, encoder, examples, heads)
         return self._record(result, trainable + sum(p.numel() for head in heads.values() for p in head.parameters()))
+
+    @property
+    def log_file(self) -> Path:
+        return self.around.folder / "log.jsonl"
 
     def _task_rows(self, part: Mapping[str, Any]) -> _TaskRows:
         task = task_of(part["dev"])
         train, dev = self._rows(part["train"], "train"), self._rows(part["dev"], "validation")
+        if (robust := self.settings.robust) and robust.method == "synonym" and not part.get("auxiliary"):
+            neighbours = read_neighbours(Path(self.around.stage.where["synonyms"]))
+            if neighbours.identity != robust.synonyms:
+                raise UserError(f"{neighbours.place} has changed since the study was planned; run it again")
+            train = synonym_copies(train, neighbours, copies=robust.copies, seed=self.spec["seed"])
         if task.open_labels:
             task = task.model_copy(update={"labels": train.labels})
             dev = dev.relabelled(task.labels)
@@ -113,14 +153,15 @@ class Train:
         ]
         return parts[0] if len(parts) == 1 else in_turn(parts, limit=cap)
 
-    def _encoded(self, of: _TaskRows) -> _Encoded:
+    def _encoded(self, of: _TaskRows) -> Encoded:
         train, dev = (
             encoded(of.form, rows, of.task, self.backbone.tokenizer, max_length=of.max_length, folder=token_cache())
             for rows in (of.train, of.dev)
         )
-        return _Encoded(of, train, dev)
+        return Encoded(of, train, dev)
 
-    def _module_name(self) -> str | None:
+    @property
+    def module_name(self) -> str | None:
         """What the trained module is called: its task; None where attention alone is trained."""
         if self.spec["composition"] == "fusion" and "tasks" in self.spec:
             return None
@@ -132,12 +173,20 @@ class Train:
         first: Path | None = self.before[0] if self.before else None
         return self.regime.attach(
             self.backbone,
-            name=self._module_name(),
+            name=self.module_name,
             start=first if composition == "continue" else None,
             below=first if composition == "stack" else None,
             fuse=self.before if composition == "fusion" else (),
             fusion=FusionSpec.model_validate(self.spec["fusion"]) if composition == "fusion" else None,
         )
+
+    def _perturbation(self, encoder: PreTrainedModel) -> Perturbation | None:
+        """What moves the words in robust training; its scale is that of the whole vocabulary."""
+        robust, tokenizer = self.settings.robust, self.backbone.tokenizer
+        if robust is None or robust.method == "synonym":
+            return None
+        special = {tokenizer.bos_token_id, tokenizer.eos_token_id}
+        return Perturbation(robust, scale=embedding_scale(encoder), special_ids=special)
 
     def _head(self, of: _TaskRows, encoder: PreTrainedModel) -> nn.Module:
         head = of.form.head(encoder.config.hidden_size, of.task, encoder.config.hidden_dropout_prob)
@@ -146,13 +195,16 @@ class Train:
             start_language_head(head, encoder, self.backbone.folder)
         return head
 
-    def _fit(self, encoder: PreTrainedModel, heads: Mapping[str, nn.Module], found: list[_Encoded]) -> FitResult:
-        accelerator = make_accelerator(self.settings.dtype)
+    def training(
+        self, encoder: PreTrainedModel, heads: Mapping[str, nn.Module], found: list[Encoded], accelerator: Accelerator,
+        log: Monitor,
+    ) -> Training:  # fmt: skip
+        """The training itself, of what is trainable in encoder and heads."""
         device, pad = accelerator.device, self.backbone.tokenizer.pad_token_id
         one = TaskModel(encoder, next(iter(heads.values()))) if len(heads) == 1 else None
         model = one or MultiTaskModel(encoder, heads)
 
-        def score(f: _Encoded) -> dict[str, float]:
+        def score(f: Encoded) -> dict[str, float]:
             predict = model_predictor(
                 one or OfTask(model, f.of.name),
                 pad_token_id=pad,
@@ -164,14 +216,16 @@ class Train:
         def evaluate() -> dict[str, float]:
             return score(found[0]) if one else self._means({f.of.name: score(f) for f in found})
 
-        parts = [TrainingPart(f.of.form, f.train, f.of.name, f.of.auxiliary) for f in found]
-        with JsonLog(self.around.folder / "log.jsonl") as log, peak_memory(device) as self.peak:
-            return Training(
-                model, parts, self.settings, seed=self.spec["seed"], pad_token_id=pad, accelerator=accelerator,
-                evaluate=evaluate, metric=self._metric(), mixing=self.mixing,
-                monitors=[log, *self.around.reporter.monitors(self.around.stage)],
-                penalty=lambda: self.regime.penalty(encoder),
-            ).run()  # fmt: skip
+        parts = [
+            TrainingPart(f.of.form, f.train, f.of.name, f.of.auxiliary, None if f.of.auxiliary else self.perturbation)
+            for f in found
+        ]
+        return Training(
+            model, parts, self.settings, seed=self.spec["seed"], pad_token_id=pad, accelerator=accelerator,
+            evaluate=evaluate, metric=self._metric(), mixing=self.mixing,
+            monitors=[log, *self.around.reporter.monitors(self.around.stage)],
+            penalty=lambda: self.regime.penalty(encoder),
+        )  # fmt: skip
 
     def _metric(self) -> str:
         return self.tasks[0].task.main_metric if len(self.tasks) == 1 else "mean"
@@ -183,7 +237,9 @@ class Train:
 
     def _record(self, result: FitResult, trainable: int) -> dict[str, Any]:
         first = self.tasks[0]
-        labels = {"labels": list(first.task.labels)} if first.task.open_labels else {}
+        labels: dict[str, Any] = {"labels": list(first.task.labels)} if first.task.open_labels else {}
+        if opened := {of.name: list(of.task.labels) for of in self.tasks if of.task.open_labels}:
+            labels["task_labels"] = opened
         counts = {
             "train_samples": sum(len(of.train) for of in self.tasks),
             "train_skipped": sum(of.train.skipped for of in self.tasks),

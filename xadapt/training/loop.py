@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -59,6 +60,30 @@ class FitResult:
         return 1 - self.tokens / self.positions if self.positions else 0.0
 
 
+@dataclass(frozen=True)
+class Step:
+    """One optimizer batch: its number, the part it is of, and the micro-batches: their features and these padded."""
+
+    number: int
+    part: TrainingPart
+    features: list[list[int]]
+    batches: list[dict[str, Tensor]]
+
+    @property
+    def examples(self) -> int:
+        """How many features all micro-batches have together."""
+        return sum(map(len, self.features))
+
+    @cached_property
+    def units(self) -> int:
+        """What the loss of the whole step is a mean over."""
+        return sum(self.part.format.units(batch["labels"]) for batch in self.batches)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """A micro-batch's share of the step's loss."""
+        return self.part.format.loss(logits, labels) / self.units
+
+
 def make_accelerator(dtype: str) -> Accelerator:
     """An Accelerator for "float32" or "bfloat16", whatever an earlier stage of this process ran in."""
     AcceleratorState._reset_state(reset_partial_state=False)
@@ -104,32 +129,51 @@ class Training:
     def run(self) -> FitResult:
         """Train to the last step, then put the best parameters back; UserError where loss or gradient is not finite."""
         torch.manual_seed(self.seed)
-        batches = mixed_batches(self.parts, self.mixing, batch_size=self.settings.batch_size, seed=self.seed)
-        for step, (part, indices) in zip(range(1, self.total_steps + 1), batches, strict=False):
-            self._step(step, part, indices)
-            if self._selects(step):
-                self._select(step)
-        self._restore_best()
+        for number, part, indices in self.order():
+            started = time.perf_counter()
+            self.model.train()
+            with counted_flops() if number == 1 else nullcontext() as counter:
+                step = self.prepare(number, part, indices)
+                loss, penalty = self._backward(step), self._penalise()
+            if counter:
+                self.result.flops_per_step = counter.get_total_flops()
+            self.apply(step, loss, penalty=penalty, started=started)
+        self.restore_best()
         return self.result
 
-    def _step(self, step: int, part: TrainingPart, indices: list[int]) -> None:
-        started = time.perf_counter()
-        self.model.train()
-        with counted_flops() if step == 1 else nullcontext() as counter:
-            loss = self._backward(step, part, indices)
-            penalty = self._penalise()
-        if counter:
-            self.result.flops_per_step = counter.get_total_flops()
-        self._check_finite("loss", loss + penalty, step)
+    def order(self) -> Iterator[tuple[int, TrainingPart, list[int]]]:
+        """The number of every step, from 1, the part it is of and its rows."""
+        batches = mixed_batches(self.parts, self.mixing, batch_size=self.settings.batch_size, seed=self.seed)
+        for number, (part, indices) in zip(range(1, self.total_steps + 1), batches, strict=False):
+            yield number, part, indices
+
+    def prepare(self, number: int, part: TrainingPart, indices: Sequence[int]) -> Step:
+        """Cut a step's rows and pad them."""
+        cut = list(micro_batches(indices, part.features.lengths, token_budget=self.token_budget))
+        batches = [collate(part.features, rows, self.pad_token_id, draw=(self.seed, number)) for rows in cut]
+        for batch in batches:
+            self.result.tokens += int(batch["attention_mask"].sum())
+            self.result.positions += batch["attention_mask"].numel()
+        return Step(number, part, cut, batches)
+
+    def apply(self, step: Step, loss: float, *, started: float, penalty: float = 0.0) -> None:
+        """Take the step once its gradient is there, tell of it, and select if it is time.
+
+        loss is the step's, started the clock's reading (`time.perf_counter`) when it began. Raises UserError where
+        loss or gradient is not finite.
+        """
+        self._check_finite("loss", loss + penalty, step.number)
         norm = self._clip()
-        self._check_finite("gradient norm", norm, step)
+        self._check_finite("gradient norm", norm, step.number)
         self._update()
         self.result.losses.append(loss + penalty)
-        self.result.examples += len(indices)
+        self.result.examples += step.examples
         self.result.seconds += time.perf_counter() - started
         values = {"loss": loss + penalty, "grad_norm": norm, "learning_rate": self._used_learning_rate}
-        values |= {"examples_per_second": self.result.examples_per_second, "epoch": step / self.steps_per_epoch}
-        self._tell(step, values | self._of_several(part) | ({"penalty": penalty} if penalty else {}))
+        values |= {"examples_per_second": self.result.examples_per_second, "epoch": step.number / self.steps_per_epoch}
+        self._tell(step.number, values | self._of_several(step.part) | ({"penalty": penalty} if penalty else {}))
+        if self._selects(step.number):
+            self._select(step.number)
 
     def _tell(self, step: int, values: Mapping[str, Any]) -> None:
         for monitor in self.monitors:
@@ -139,24 +183,29 @@ class Training:
         """The task of a step, where there are several."""
         return {"task": part.name} if len(self.parts) > 1 else {}
 
-    def _backward(self, step: int, part: TrainingPart, indices: list[int]) -> float:
+    def _backward(self, step: Step) -> float:
         """Accumulate the gradient of the mean loss over the optimizer batch; the loss."""
-        batches = [
-            collate(part.features, rows, self.pad_token_id, draw=(self.seed, step))
-            for rows in micro_batches(indices, part.features.lengths, token_budget=self.token_budget)
-        ]
-        units = sum(part.format.units(batch["labels"]) for batch in batches)
         total = 0.0
-        for batch in batches:
-            self.result.tokens += int(batch["attention_mask"].sum())
-            self.result.positions += batch["attention_mask"].numel()
-            batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
-            with self._dropout():
-                logits = self.model(**batch, **self._of_several(part))
-            loss = part.format.loss(logits, batch["labels"]) / units
+        for features, padded in zip(step.features, step.batches, strict=True):
+            batch = {name: tensor.to(self.accelerator.device) for name, tensor in padded.items()}
+
+            def run(batch: dict[str, Tensor] = batch) -> Tensor:
+                return step.loss(self.model(**batch, **self._of_several(step.part)), batch["labels"])
+
+            with self._dropout(), self._moved_words(step, features, batch, run):
+                loss = run()
             self.accelerator.backward(loss)
             total += loss.item()
         return total
+
+    def _moved_words(
+        self, step: Step, features: list[int], batch: dict[str, Tensor], loss: Callable[[], Tensor]
+    ) -> AbstractContextManager[object]:
+        """Robust training's movement of the words, where the part has one."""
+        if step.part.perturbation is None:
+            return nullcontext()
+        draw = (self.seed, step.number)
+        return step.part.perturbation.perturbed(self.model, batch, loss, indices=features, draw=draw)
 
     def _penalise(self) -> float:
         """Add the penalty's gradient to the step's; its value."""
@@ -206,6 +255,7 @@ class Training:
         for monitor in self.monitors:
             monitor.selection(step, step / self.steps_per_epoch, metrics, best)
 
-    def _restore_best(self) -> None:
+    def restore_best(self) -> None:
+        """Put the best parameters back."""
         for name, parameter in self.trainable if self._best else ():
             parameter.data.copy_(self._best[name])

@@ -13,10 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from xadapt.models.task_model import MultiTaskModel, TaskModel
+from xadapt.models.task_model import AnyTaskModel
 from xadapt.training.settings import RobustSettings
-
-AnyTaskModel = TaskModel | MultiTaskModel
 
 
 class Perturbation:
