@@ -1,6 +1,7 @@
 """A command's options as a recipe."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,11 @@ def _listed(text: str) -> list[str]:
 
     if text == "all":
         return [name for name in intermediate_names() if name != "mlm"]
+    return _split(text)
+
+
+def _split(text: str) -> list[str]:
+    """What commas join, without spaces around."""
     return [name.strip() for name in text.split(",")]
 
 
@@ -96,27 +102,57 @@ def recipe_of(
         for name in names if other != regime else ():
             if options[name] is not None:
                 raise UserError(f"--{name.replace('_', '-')} {options[name]} belongs to --regime {other}, not {regime}")
+    _check_read(options, composition, intermediate)
     languages = options.get("languages")
     kept = ("none",) if composition == "none" else (composition,)
     values = {key: options[key] for key in _RECIPE_OPTIONS if options.get(key) is not None}
+    robust = _robust(options, targets or intermediate)
     values |= {
-        "name": _study_name(regime, composition, intermediate, targets),
         "targets": list(targets),
         "intermediate": list(intermediate),
         "regimes": {regime: {"compositions": kept, **_section(options, _REGIME_OPTIONS.get(regime, {}))}},
         "fusion": _section(options, _FUSION_OPTIONS),
-        "mixture": _section(options, _MIXTURE_OPTIONS),
+        "mixture": _section(options, _MIXTURE_OPTIONS)
+        | (_in_mixture(robust) if _is_mixture(composition, targets) else {}),
         "modules": _modules(options),
-        "languages": languages.split(",") if languages is not None else None,
+        "languages": _split(languages) if languages is not None else None,
         "task_files": [options["task_file"]] if options["task_file"] else [],
         "training": {
             key: options[key]
             for key in TrainingSettings.model_fields
             if key != "robust" and options.get(key) is not None
         },
-        "tasks": _robust(options, targets or intermediate),
+        "tasks": {} if _is_mixture(composition, targets) else robust,
     }
+    values["name"] = _study_name(regime, composition, intermediate, targets, values)
     return make_recipe(values, place="the options")
+
+
+def _check_read(options: Mapping[str, Any], composition: str, intermediate: Sequence[str]) -> None:
+    """UserError for an option that nothing would read."""
+    joint = composition in ("fusion", "multitask")
+    adapter = composition == "fusion" and options["regime"] == "adapter"
+    readers = {
+        "train_on": (composition == "fusion", "--composition fusion"),
+        "reference_fusion": (adapter, "AdapterFusion: --regime adapter --composition fusion"),
+        "fusion_regularization": (adapter, "AdapterFusion: --regime adapter --composition fusion"),
+        "mixing_cap": (joint, "--composition fusion or multitask"),
+        "mixing_temperature": (joint, "--composition fusion or multitask"),
+        "mlm_ratio": (bool(set(intermediate) - {"mlm"}), "the training of intermediate tasks other than mlm"),
+    }
+    for name, (read, by) in readers.items():
+        if options.get(name) is not None and not read:
+            raise UserError(f"--{name.replace('_', '-')} belongs to {by}; leave it out")
+
+
+def _is_mixture(composition: str, targets: Sequence[str]) -> bool:
+    """Whether what is trained is several tasks at once."""
+    return composition == "multitask" and not targets
+
+
+def _in_mixture(robust: Mapping[str, Any]) -> dict[str, Any]:
+    """Robust training of a mixture, which has no numbers a task."""
+    return {"training": next(iter(robust.values()))} if robust else {}
 
 
 def _modules(options: Mapping[str, Any]) -> dict[str, str]:
@@ -140,19 +176,31 @@ def _robust(options: Mapping[str, Any], trained: Sequence[str]) -> dict[str, Any
         raise UserError(
             f"--{given.replace('_', '-')} belongs to robust training; add --robust adversarial, random or synonym"
         )
-    return {name.partition("@")[0]: {"robust": robust} for name in trained} if robust else {}
+    from xadapt.tasks import get_task
+
+    names = [name.partition("@")[0] for name in trained] if robust else []
+    for name in names:
+        if not get_task(name).trains:
+            raise UserError(f"--robust {robust['method']}: task '{name}' has no training; leave it out")
+    return {name: {"robust": robust} for name in names}
 
 
 def _section(options: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
     given = {key: options[name] for name, key in keys.items() if options.get(name) is not None}
-    return {key: value.split(",") if key in _LISTS else value for key, value in given.items()}
+    return {key: _split(value) if key in _LISTS else value for key, value in given.items()}
 
 
-def _study_name(regime: str, composition: str, intermediate: Sequence[str], targets: Sequence[str]) -> str:
-    """Of the cell's parts, without what file names do without, and no longer than a study's name may be."""
+def _study_name(
+    regime: str, composition: str, intermediate: Sequence[str], targets: Sequence[str], values: Mapping[str, Any]
+) -> str:
+    """The cell's parts, without what file names do without, and the start of a hash of all options.
+
+    So no study takes another's place because a seed or a learning rate is not in its name.
+    """
     if targets:
         parts = [*targets, regime, composition, *intermediate]
     else:
         parts = [*intermediate, regime, *([composition] if composition != "none" else [])]
     name = "-".join(parts).replace("@", "-").replace("+", "-")
-    return name if len(name) <= 80 else f"{name[:71]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:6]
+    return f"{name[:73]}-{digest}"

@@ -62,7 +62,8 @@ Together = Annotated[
     bool | None,
     typer.Option(
         "--together",
-        help="Train the tasks' modules side by side on one encoder; the results are those of one after the other.",
+        help="Train the tasks' modules side by side on one encoder, with the results of one after the other (off a CPU "
+        "dropout draws other masks).",
         rich_help_panel=_TRAINING,
     ),
 ]

@@ -43,8 +43,16 @@ def train_intermediate(**options: Any) -> None:
         )
     recipe = recipe_of(options, composition=composition, intermediate=names)
     result = _run(recipe, options["store"], evaluate=False)
-    after = composition if len(names) > 1 and composition != "none" else _natural(options["regime"], names)
-    _close(result, f"xadapt train-target --task udpos --composition {after} --intermediate {','.join(names)}", options)
+    if options["robust"]:  # a command's robust training is of the task that it names
+        typer.echo(f"artefact: {result}")
+        typer.echo(
+            "next: a recipe with the same `robust` below `tasks` puts it behind targets, see `xadapt run --help`"
+        )
+        return
+    apart = composition == "none" and options["regime"] == "full"
+    behind = names[:1] if apart else names
+    after = "multitask" if composition == "multitask" and len(names) > 1 else _natural(options, behind)
+    _close(result, f"xadapt train-target --task udpos --composition {after} --intermediate {','.join(behind)}", options)
 
 
 @takes({name: option for name, option in SHARED.items() if name != "task"}, FUSED, MODULES, FUSION, MIXTURE)
@@ -58,9 +66,8 @@ def fuse(**options: Any) -> None:
     targets = training_names({**options, "task": options["target"]}, role="target") if on_target else []
     recipe = recipe_of(options, composition="fusion", intermediate=names, targets=targets)
     result = _run(recipe, options["store"], evaluate=False)
-    command, on = ("evaluate", " --train-on target") if on_target else ("train-target", "")
-    target = options["target"] or "udpos"
-    following = f"xadapt {command} --task {target} --composition fusion --intermediate {','.join(names)}{on}"
+    command, target = "evaluate" if on_target else "train-target", options["target"] or "udpos"
+    following = f"xadapt {command} --task {target} --composition fusion --intermediate {','.join(names)}"
     _close(result, following, {**options, "task": ""})
 
 
@@ -71,10 +78,9 @@ def train_target(**options: Any) -> None:
     if not task.trains:
         raise UserError(f"task '{task.name}' has no training: `xadapt evaluate --task {task.name}` scores the encoder")
     result = _run(_target_recipe(options), options["store"], evaluate=False)
-    composition, behind = _composition(options), options["intermediate"]
-    more = f" --train-language {options['train_language']}" if options["train_language"] else ""
-    more += f" --composition {composition} --intermediate {behind}" if behind else ""
-    more += f" --train-on {options['train_on']}" if options["train_on"] else ""
+    composition, behind = _composition(options), intermediates(options) if options["intermediate"] else []
+    more = f" --train-language {quote(options['train_language'])}" if options["train_language"] else ""
+    more += f" --composition {composition} --intermediate {','.join(behind)}" if behind else ""
     _close(result, f"xadapt evaluate --task {task.name}{more}", options)
 
 
@@ -105,8 +111,11 @@ def _target_recipe(options: Mapping[str, Any]) -> "Recipe":
     )  # fmt: skip
 
 
-def _natural(regime: str, names: Sequence[str]) -> str:
-    return (_SEVERAL if len(names) > 1 else _ONE).get(regime, "stack")
+def _natural(options: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The composition that goes without saying; DoRA lies below nothing."""
+    if options["use_dora"]:
+        return "continue"
+    return (_SEVERAL if len(names) > 1 else _ONE).get(options["regime"], "stack")
 
 
 def _composition(options: Mapping[str, Any]) -> str:
@@ -114,9 +123,9 @@ def _composition(options: Mapping[str, Any]) -> str:
     from xadapt.regimes.specs import JOINT, check_composition
 
     behind, composition = options["intermediate"], options["composition"]
-    names = intermediates(options) if behind else []
+    names = intermediates(options) if behind is not None else []
     if composition is None:
-        composition = _natural(options["regime"], names) if behind else "none"
+        composition = _natural(options, names) if names else "none"
     check_composition(options["regime"], composition, place="--regime and --composition")
     if (composition == "none") == bool(behind):
         remedy = "leave --intermediate out" if behind else "name an intermediate task, such as --intermediate mnli"
@@ -142,7 +151,7 @@ def _close(artefact: str, following: str, options: Mapping[str, Any], *, repeat:
     typer.echo(f"artefact: {artefact}")
     same = "".join(
         f" --{name.replace('_', '-')}" + ("" if options[name] is True else f" {quote(str(options[name]))}")
-        for name, (_, default) in {**SHARED, **MIXTURE, **ROBUST}.items()
+        for name, (_, default) in {**SHARED, **FUSION, **MIXTURE, **ROBUST}.items()
         if repeat and name != "task" and options.get(name, default) != default
     )
     same += "".join(f" --module {quote(text)}" for text in options.get("module") or () if repeat)

@@ -118,7 +118,7 @@ def test_retrieval_tells_of_the_layers_it_computes(regime: str, backbone: Backbo
 
 def test_without_a_fusion_there_is_nothing_to_say(backbone: Backbone, tmp_path: Path) -> None:
     attention = AttentionMeans(backbone.encoder(), [], layers=LAYERS)
-    attention.watch([0], torch.ones(1, 4))
+    attention.watch([[0]], torch.ones(1, 4))
     attention.add("en", [0])
     attention.write(tmp_path / "attention.parquet")
     assert not list(tmp_path.iterdir())

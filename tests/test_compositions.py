@@ -14,7 +14,7 @@ from xadapt.errors import UserError
 from xadapt.models.backbone import Backbone
 from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import COMPOSITIONS, JOINT, RegimeSpec
-from xadapt.study.collect import collect_costs, collect_scores, study_of
+from xadapt.study.collect import collect_attention, collect_costs, collect_scores, study_of
 from xadapt.study.executors import Outcome, run_plan
 from xadapt.study.plan import Cell, Plan, make_plan
 from xadapt.study.recipe_file import make_recipe
@@ -184,11 +184,14 @@ def test_what_a_fusion_is_enters_its_key_alone(tiny_backbone: Path) -> None:
         return {stage.label: stage.key for stage in plan_of(str(tiny_backbone), **changes).stages}
 
     before = keys()
-    fused = {label for label in before if "fusion of" in label and "evaluate" not in label}
-    for changes in ({"regularization": 0.0}, {"reference": True}, {"training": {"learning_rate": 1e-2}}):
+    fused = {label for label in before if label.startswith("train fusion of")}
+    for changes, regimes in (
+        ({"regularization": 0.0}, ["adapter"]), ({"reference": True}, ["adapter"]),
+        ({"training": {"learning_rate": 1e-2}}, ["adapter", "lora"]),
+    ):  # fmt: skip
         after = keys(fusion=changes)
         changed = {label for label in before if before[label] != after[label]}
-        assert fused <= changed
+        assert {label for label in fused if label.rpartition(", ")[2] in regimes} == fused & changed
         assert all("fusion" in label for label in changed)
 
 
@@ -202,6 +205,64 @@ def test_weights_of_an_average_enter_its_key_alone(tiny_backbone: Path) -> None:
     assert all("average" in label for label in changed)
 
 
+def test_lengths_of_joint_trainings_are_their_tasks(tiny_backbone: Path) -> None:
+    def lengths(**changes: Any) -> dict[str, int]:
+        stages = plan_of(str(tiny_backbone), **changes).stages
+        spec = next(stage.spec for stage in stages if stage.label.startswith("train multitask"))
+        return {part["name"]: part["max_seq_length"] for part in spec["tasks"]}
+
+    assert lengths() == {"commonsense_qa": 128, "squad": 384}
+    assert lengths(mixture={"training": {"max_seq_length": 32}}) == {"commonsense_qa": 32, "squad": 32}
+    assert lengths(tasks={"squad": {"max_seq_length": 64}}) == {"commonsense_qa": 128, "squad": 64}
+
+
+def test_a_cell_repeats_none_only_where_nothing_else_is_trained(tiny_backbone: Path) -> None:
+    def repeats(**changes: Any) -> bool:
+        base = {"intermediate": ["mnli"], "targets": ["xnli"], "regimes": {"adapter": {"compositions": ["stack"]}}}
+        (cell,) = plan_of(str(tiny_backbone), **base | changes).cells
+        return cell.repeats
+
+    assert repeats()
+    assert not repeats(mixture={"mlm_ratio": 0.2})
+    assert not repeats(tasks={"mnli": {"robust": {"method": "random"}}})
+
+
+@pytest.mark.parametrize("regime", ["adapter", "lora"])
+def test_modules_of_one_task_in_two_languages_are_told_apart(regime: str, tiny_backbone: Path, tmp_path: Path) -> None:
+    changes = {
+        "intermediate": ["mlm", "mlm@de"],
+        "regimes": {regime: {"compositions": ["fusion"]}},
+        "targets": ["xnli"],
+    }
+    plan, store = plan_of(str(tiny_backbone), **changes), Store(tmp_path)
+    outcome = run_plan(plan, store, Silent())[-1]
+    assert outcome.result, outcome.error
+    (record,) = collect_attention(store, [study_of(make_recipe({**EVERYTHING, "backbone": str(tiny_backbone), **changes}, place="the test"), plan)])  # fmt: skip
+    assert record.modules == ["mlm", "mlm@de"]
+
+
+def test_costs_and_attention_stand_at_the_row_of_their_scores(tiny_backbone: Path, tmp_path: Path) -> None:
+    store, studies = Store(tmp_path), []
+    for rate in (1e-3, 1e-4):
+        changes = {
+            "regimes": {"lora": {"compositions": ["fusion"]}}, "targets": ["xnli"],
+            "training": EVERYTHING["training"] | {"learning_rate": rate},
+        }  # fmt: skip
+        plan = plan_of(str(tiny_backbone), **changes)
+        run_plan(plan, store, Silent())
+        recipe = make_recipe({**EVERYTHING, "backbone": str(tiny_backbone), **changes}, place="the test")
+        studies.append(study_of(recipe, plan))
+    scorecard = Scorecard(
+        collect_scores(store, studies), collect_costs(store, studies), collect_attention(store, studies)
+    )
+    (setting,) = scorecard.settings()
+    rows = [row.label for row in scorecard.rows(setting)]
+    assert len(rows) == 2
+    assert [line[0] for line in scorecard.costs(setting)[1:]] == rows
+    assert sorted(record.row.label for record in scorecard.attention) == rows
+    assert len({score.signature for score in scorecard.scores}) == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -213,6 +274,12 @@ def test_weights_of_an_average_enter_its_key_alone(tiny_backbone: Path) -> None:
         ({"fusion": {"train_on": "targets"}}, "fusion.train_on"),
         ({"fusion": {"trian_on": "target"}}, "train_on"),
         ({"mixture": {"mlm_ratio": 1.0}}, "mixture.mlm_ratio"),
+        ({"mixture": {"mlm_languages": ["de"]}}, "mlm_ratio"),
+        ({"mixture": {"mlm_ratio": 0.1}, "intermediate": ["mlm", "mnli"]}, "mlm"),
+        ({"tasks": {"commonsense_qa": {"robust": {"method": "random"}}}}, "commonsense_qa"),
+        ({"average": {"squad": float("inf")}}, "average.squad"),
+        ({"fusion": {"regularization": float("nan")}}, "fusion.regularization"),
+        ({"regimes": {"lora": {"compositions": ["stack", "stack"]}}}, "stack"),
         ({"mixture": {"training": {"learning_rat": 1}}}, "learning_rate"),
     ],
 )

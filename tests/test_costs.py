@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from xadapt.analysis.costs import HEADER, Cost, cost_grid
+from xadapt.analysis.table import Row
 from xadapt.formats import FORMATS
 from xadapt.models.backbone import Backbone
 from xadapt.models.task_model import TaskModel
@@ -60,6 +61,9 @@ def test_the_peak_counts_what_is_gone_again() -> None:
     assert peak_of(1) < large - 300, "an earlier peak is forgotten"
 
 
+ROW = Row("adapter", "stack", "mnli")
+
+
 def cost(task: str, **changes: Any) -> Cost:
     values = {
         "setting": "s", "regime": "adapter", "composition": "stack", "intermediate": "mnli", "task": task, "seed": 0,
@@ -73,20 +77,19 @@ def test_what_several_targets_share_counts_once() -> None:
     costs = [
         cost("xnli"), cost("udpos", trainable_parameters=1234, flops_per_step=4e9, peak_memory_mib=90.0, examples=100.0),
         cost("tatoeba", trainable_parameters=None, flops_per_step=None, peak_memory_mib=None, seconds=None, examples=None),
-        cost("xnli", setting="another"),
     ]  # fmt: skip
-    header, line = cost_grid(costs, "s")
+    header, line = cost_grid({ROW: costs})
     assert tuple(header) == HEADER
     assert line == ["adapter · stack · mnli", "1,234", "3", "100", "30", "20", "7.5", "12"]
 
 
 def test_times_are_means_over_seeds() -> None:
     costs = [cost("xnli"), cost("xnli", seed=1, before={"other": 50.0}, seconds=20.0, evaluation_seconds=8.0)]
-    (_, line) = cost_grid(costs, "s")
+    (_, line) = cost_grid({ROW: costs})
     assert line[4:] == ["40", "15", "3.3", "6"]
 
 
 def test_what_is_not_known_is_no_zero() -> None:
-    (_, line) = cost_grid([cost("tatoeba", composition="none", intermediate="", trainable_parameters=None, flops_per_step=None, peak_memory_mib=None, seconds=None, examples=None, before={}, evaluation_seconds=None)], "s")  # fmt: skip
+    (_, line) = cost_grid({Row("adapter", "none", ""): [cost("tatoeba", composition="none", intermediate="", trainable_parameters=None, flops_per_step=None, peak_memory_mib=None, seconds=None, examples=None, before={}, evaluation_seconds=None)]})  # fmt: skip
     assert line == ["adapter · none", *["-"] * 7]
-    assert cost_grid([], "s") == [list(HEADER)]
+    assert cost_grid({}) == []

@@ -97,6 +97,9 @@ def test_other_formats_are_refused_when_planned(tiny_backbone: Path) -> None:
         (["--robust", "synonym"], "synonyms"),
         (["--robust", "random", "--robust-steps", "4"], "steps"),
         (["--robust", "synonym", "--synonyms", "no-such.txt"], "no-such.txt"),
+        (["--train-on", "target"], "--composition fusion"),
+        (["--mixing-cap", "9"], "--composition fusion"),
+        (["--mlm-ratio", "0.1"], "intermediate tasks"),
     ],
 )
 def test_options_that_mean_nothing_are_named(
@@ -107,3 +110,12 @@ def test_options_that_mean_nothing_are_named(
     assert isinstance(result.exception, UserError)
     assert named in str(result.exception)
     assert not (tmp_path / "store").exists()
+
+
+def test_a_command_makes_a_whole_mixture_robust(tiny_backbone: Path, tmp_path: Path) -> None:
+    place = ["--backbone", str(tiny_backbone), "--data", "embedded", "--store", str(tmp_path), "--max-steps", "1"]
+    few = ["--max-train-samples", "8", "--max-eval-samples", "4", "--robust", "random"]
+    command = ["train-intermediate", "--task", "mnli,qqp", "--composition", "multitask", *place, *few]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    (manifest,) = (json.loads(path.read_text()) for path in (tmp_path / "train").glob("*/manifest.json"))
+    assert manifest["spec"]["training"]["robust"]["method"] == "random"

@@ -18,12 +18,13 @@ EXPLAINED = (
 
 @dataclass(frozen=True)
 class AttentionRecord:
-    """The attention of one cell's model: (language, layer, module) to a share of one, by its mean over rows."""
+    """The attention of one cell's model, evaluated under the key `stage`: (language, layer, module) to a share of one."""
 
     setting: str
     row: Row
     task: str
     seed: int
+    stage: str
     shares: dict[tuple[str, int, str], float]
 
     @property

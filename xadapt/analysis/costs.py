@@ -18,7 +18,7 @@ EXPLAINED = (
 
 
 class Cost(BaseModel):
-    """What the model of one cell cost, and its evaluation.
+    """What the model of one cell cost, and its evaluation, whose key in the store is `stage`.
 
     before maps the stages behind the target's own training to their seconds; None stands for what there is not: a
     retrieval target has no training, results of earlier versions no count of operations.
@@ -32,6 +32,7 @@ class Cost(BaseModel):
     intermediate: str
     task: str
     seed: int
+    stage: str = ""
     trainable_parameters: int | None = None
     flops_per_step: float | None = None
     peak_memory_mib: float | None = None
@@ -40,19 +41,11 @@ class Cost(BaseModel):
     before: Mapping[str, float] = {}
     evaluation_seconds: float | None = None
 
-    @property
-    def row(self) -> Row:
-        """The row of the scorecard that it belongs to."""
-        return Row(self.regime, self.composition, self.intermediate)
 
-
-def cost_grid(costs: Iterable[Cost], setting: str) -> list[list[str]]:
-    """HEADER and a line for each row of a setting, all as text; only the header if nothing is known."""
-    rows: dict[Row, list[Cost]] = {}
-    for cost in costs:
-        if cost.setting == setting:
-            rows.setdefault(cost.row, []).append(cost)
-    return [list(HEADER), *([row.label, *_line(found)] for row, found in rows.items())]
+def cost_grid(costs: Mapping[Row, Sequence[Cost]]) -> list[list[str]]:
+    """HEADER and a line for each row, all as text; nothing if nothing is known."""
+    lines = [[row.label, *_line(found)] for row, found in costs.items()]
+    return [list(HEADER), *lines] if lines else []
 
 
 def _line(costs: Sequence[Cost]) -> list[str]:
@@ -66,13 +59,17 @@ def _line(costs: Sequence[Cost]) -> list[str]:
     seconds, examples = _total(costs, "seconds"), _total(costs, "examples")
     return [
         f"{max(parameters):,}" if parameters else MISSING,
-        f"{fmean(operations):,.0f}" if operations else MISSING,
+        _figure(fmean(operations)) if operations else MISSING,
         f"{max(memory):,.0f}" if memory else MISSING,
         _mean(per_seed, lambda of: sum({k: s for cost in of for k, s in cost.before.items()}.values())),
         _mean(per_seed, lambda of: _total(of, "seconds")),
         f"{examples / seconds:,.1f}" if seconds else MISSING,
         _mean(per_seed, lambda of: _total(of, "evaluation_seconds")),
     ]  # fmt: skip
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _total(costs: Iterable[Cost], field: str) -> float:

@@ -32,13 +32,17 @@ class Scorecard:
     def __init__(
         self, scores: Sequence[Score], costs: Sequence[Cost] = (), attention: Sequence[AttentionRecord] = ()
     ) -> None:
-        self.scores, self._costs, self.attention = tuple(scores), tuple(costs), tuple(attention)
+        self.scores, self._costs = tuple(scores), tuple(costs)
         self._grids: dict[tuple[str, Row, str, str], Grid] = {}
         self._main = _main_metrics(self.scores)
         self._family: dict[str, str] = {}
+        rows: dict[tuple[str, str, Row], Row] = {}
         for score, row in _with_rows(self.scores):
+            rows[score.setting, score.stage, replace(row, split="")] = row
             _place(self._grids.setdefault((score.setting, row, score.task, score.metric), {}), score)
             self._family.setdefault(score.language, score.family)
+        self._row_of = rows
+        self.attention = tuple(replace(r, row=rows.get((r.setting, r.stage, r.row), r.row)) for r in attention)
 
     def settings(self) -> list[str]:
         """The settings, in the order of their first record."""
@@ -93,9 +97,12 @@ class Scorecard:
 
     def costs(self, setting: str) -> list[list[str]]:
         """A header and what each row of a setting cost, in its order, as text; empty if nothing is known."""
-        order = [row.label for row in self.rows(setting)]
-        header, *lines = cost_grid(self._costs, setting)
-        return [header, *sorted(lines, key=lambda line: _rank(order, line[0]))] if lines else []
+        found: dict[Row, list[Cost]] = {row: [] for row in self.rows(setting)}
+        for cost in self._costs:
+            plain = Row(cost.regime, cost.composition, cost.intermediate)
+            if row := self._row_of.get((setting, cost.stage, plain)):
+                found[row].append(cost)
+        return cost_grid({row: costs for row, costs in found.items() if costs})
 
     def families(self, setting: str, task: str) -> Table:
         """Rows by language families, largest first, in every metric of a task.

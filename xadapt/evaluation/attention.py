@@ -18,7 +18,8 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Attention:
-    """The mean attention of one language's rows: every row counts alike, of a row every token."""
+    """The mean attention of one language: every feature counts alike (a window, both sides of a retrieval pair), of it
+    every token."""
 
     language: str
     layer: int
@@ -41,8 +42,11 @@ class AttentionMeans:
         for fusion in self._fusions:
             fusion.recording = True
 
-    def watch(self, features: Sequence[int], mask: Tensor) -> None:
-        """Note the last forward pass: `mask` [sequences, tokens] of these features, whose sequences stand together."""
+    def watch(self, features: Sequence[Sequence[int]], mask: Tensor) -> None:
+        """Note the last forward pass: `mask` [sequences, tokens], each of features the equal ones that one stands for.
+
+        The sequences of a feature, such as the choices of a row, stand together.
+        """
         if not self._fusions:
             return
         weights = mask.float() / mask.sum(dim=1, keepdim=True)
@@ -52,7 +56,8 @@ class AttentionMeans:
                 of = found[:, 0] if found.shape[1] == 1 else (found.float() * weights.unsqueeze(-1)).sum(dim=1)
                 each = of.float().cpu().numpy()
                 means[:, at] = each.reshape(len(features), -1, each.shape[-1]).mean(axis=1)
-        self._features |= dict(zip(features, means, strict=True))
+        for equal, mean in zip(features, means, strict=True):
+            self._features |= dict.fromkeys(equal, mean)
 
     def add(self, lang: str, features: Iterable[int]) -> None:
         """Count features that were watched towards a language."""

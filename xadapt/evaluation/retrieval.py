@@ -16,7 +16,7 @@ from xadapt.training.batching import micro_batches
 def sentence_vectors(
     encoder: PreTrainedModel, features: Features, *, layer: int, pad_token_id: int, token_budget: int,
     device: torch.device, progress: Callable[[int], None] | None = None,
-    watch: Callable[[Sequence[int], Tensor], None] | None = None,
+    watch: Callable[[Sequence[Sequence[int]], Tensor], None] | None = None,
 ) -> list[Tensor]:  # fmt: skip
     """One unit vector [hidden] a feature: the mean of hidden_states[layer] over all tokens, specials included.
 
@@ -32,12 +32,12 @@ def sentence_vectors(
         for firsts in micro_batches([at[0] for at in same.values()], features.lengths, token_budget=token_budget):
             batch = {name: tensor.to(device) for name, tensor in collate(features, firsts, pad_token_id).items()}
             states = encoder(**batch).last_hidden_state.float()
+            places = [same[tuple(features.input_ids[first])] for first in firsts]
             if watch:
-                watch(firsts, batch["attention_mask"])
+                watch(places, batch["attention_mask"])
             mask = batch["attention_mask"].unsqueeze(-1)
             mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
             vectors = torch.nn.functional.normalize(mean, dim=-1).cpu()
-            places = [same[tuple(features.input_ids[first])] for first in firsts]
             for vector, at in zip(vectors, places, strict=True):
                 for i in at:
                     found[i] = vector

@@ -94,7 +94,7 @@ class _Tally:
 
 def model_predictor(
     model: nn.Module, *, pad_token_id: int, token_budget: int, device: device,
-    progress: Callable[[int], None] | None = None, watch: Callable[[Sequence[int], Tensor], None] | None = None,
+    progress: Callable[[int], None] | None = None, watch: Callable[[Sequence[Sequence[int]], Tensor], None] | None = None,
 ) -> Predictor:  # fmt: skip
     """A predictor that runs a TaskModel; watch is told of every batch."""
 

@@ -64,7 +64,7 @@ class LoraRegime:
         if fuse:
             held = _Held(fused=FusedLoras(tuple(_alone(folder, "fused") for folder in fuse)))
         if name:
-            top = replace(_alone(start, "continued"), name=name) if start else Lora(name, self._config(), {})
+            top = self._continued(start, name) if start else Lora(name, self._config(), {})
             held = replace(held, loras=(*held.loras, top))
         encoder = _build(backbone, held, trained=name is not None)
         new = [f".{held.slots[-1]}."] if name else []
@@ -96,6 +96,11 @@ class LoraRegime:
         """Write the LoRA whose delta is the weighted mean of the folders' deltas, exactly; see average_loras."""
         loras = [_alone(each, "averaged") for each in folders]
         write_lora(average_loras(loras, weights, name=name), folder)
+
+    def _continued(self, start: Path, name: str) -> Lora:
+        """A LoRA that goes on from a folder's, under the dropout of this training."""
+        before = _alone(start, "continued")
+        return replace(before, name=name, config={**before.config, "lora_dropout": self.spec.lora_dropout})
 
     def _config(self) -> dict[str, Any]:
         """The configuration of a new LoRA as PEFT writes it."""

@@ -17,7 +17,7 @@ JOINT = frozenset({"fusion", "average", "multitask"})
 
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FullSpec(_Spec):

@@ -77,7 +77,7 @@ def collect_attention(store: Store, studies: Iterable[Mapping[str, Any]]) -> lis
                 continue
             shares = {(r["language"], r["layer"], r["module"]): r["attention"] for r in pq.read_table(file).to_pylist()}
             row = Row(cell["regime"], cell["composition"], cell["intermediate"])
-            record = AttentionRecord(study["setting"], row, cell["target"], cell["seed"], shares)
+            record = AttentionRecord(study["setting"], row, cell["target"], cell["seed"], cell["evaluation"], shares)
             found[study["setting"], *(str(value) for value in cell.values())] = record
     return list(found.values())
 
@@ -90,7 +90,7 @@ def _cost(store: Store, setting: str, cell: Mapping[str, Any], evaluation: Resul
     own = model.record if model and trains else {}
     seconds = own.get("seconds")
     return Cost(
-        setting=setting, task=cell["target"], **{k: cell[k] for k in ("regime", "composition", "intermediate", "seed")},
+        setting=setting, task=cell["target"], stage=evaluation.manifest["key"], **{k: cell[k] for k in ("regime", "composition", "intermediate", "seed")},
         **{name: own.get(name) for name in ("trainable_parameters", "flops_per_step", "peak_memory_mib")},
         seconds=seconds, examples=seconds and seconds * own["examples_per_second"],
         before=_seconds_behind(store, model.manifest["needs"] if model and trains else needs),
@@ -164,4 +164,5 @@ def _signature(cell: Mapping[str, Any], result: Result, model: Result | None, im
         parts += [f"steps:{model.record['steps']}", f"train:{model.record['train_samples']}"]
     if result.record["retrieval_layer"] is not None:
         parts.append(f"layer:{result.record['retrieval_layer']}")
+    parts += [f"model:{model.manifest['key'][:8]}"] if model else []
     return "|".join([*parts, f"dtype:{spec['dtype']}", f"seed:{cell['seed']}", f"xadapt:{__version__}"])

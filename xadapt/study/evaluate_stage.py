@@ -82,7 +82,7 @@ def _predictor(around: Surroundings, task: Task) -> tuple[Predictor, AttentionMe
     """Logits of the trained model, or sentence vectors of the encoder; what it attends to; the layer of the vectors."""
     stage, backbone, accelerator = around.stage, around.backbone, make_accelerator(around.stage.spec["dtype"])
     encoder, head = _model(around, task)
-    modules = fused_modules(around.store.verified(stage.needs[0]).folder) if stage.needs else []
+    modules = fused_modules(around.store.folder(stage.needs[0])) if stage.needs else []
     attention = AttentionMeans(encoder, modules, layers=encoder.config.num_hidden_layers)
     device = accelerator.device
     how: dict[str, Any] = {

@@ -27,7 +27,7 @@ def import_module(around: Surroundings) -> dict[str, Any]:
     given = read_module_folder(around.stage.where["module"])
     if given.identity != spec["content"]:
         raise UserError(f"{given.path} has changed since the study was planned; run it again")
-    regime, name = open_regime(REGIME_SPEC.validate_python(spec["regime"])), spec["task"].partition("@")[0]
+    regime, name = open_regime(REGIME_SPEC.validate_python(spec["regime"])), spec["task"]
     regime.save(regime.attach(backbone, name=name), folder, name=name)
     weights = folder / given.weights.name
     tensors = _fitted(given, _ours(load_file(weights), given, name), backbone.name)

@@ -43,7 +43,7 @@ class Planner:
         task = data.task
         own = replace(data, task=get_task(task.train_task)).name
         # a module of another hand is something new, whatever it was trained on
-        repeats = task.trains and list(intermediate) == [own] and own not in self.recipe.modules
+        repeats = task.trains and list(intermediate) == [own] and self._plain(own)
         if repeats:
             self.notes.append(
                 f"{target} with {composition} {own} ({regime}): {own} is {target}'s own training "
@@ -117,6 +117,11 @@ class Planner:
         recipe = self.recipe
         found = [get_training_data(name, role="intermediate") for name in intermediate]
         auxiliary = [self._mlm()] if recipe.mixture.mlm_ratio else []
+        if auxiliary and auxiliary[0].name in intermediate:
+            raise UserError(
+                f"mixture.mlm_ratio mixes in {auxiliary[0].name}, which {composition} of {', '.join(intermediate)} has already; "
+                "leave one of the two out"
+            )
         settings = recipe.training_for_mixture([data.task for data in found], regime, composition)
         for data in found:
             if settings.robust:
@@ -125,7 +130,7 @@ class Planner:
             "backbone": self.backbone,
             "tasks": [
                 self._rows_of(data)
-                | {"name": data.name, "max_seq_length": self._length(data, regime), "auxiliary": aux}
+                | {"name": data.name, "max_seq_length": self._length(data, regime, composition), "auxiliary": aux}
                 for group, aux in ((found, False), (auxiliary, True))
                 for data in group
             ],
@@ -146,7 +151,8 @@ class Planner:
     def _shared(self, regime: str, composition: str, settings: TrainingSettings) -> dict[str, Any]:
         """What every training's spec says besides its rows."""
         numbers = settings.stored() | {"dtype": resolve_dtype(settings.dtype)}
-        fusion = {"fusion": self.recipe.fusion.spec.model_dump()} if composition == "fusion" else {}
+        read = {"regularization", "reference"} if regime == "adapter" else set()
+        fusion = {"fusion": self.recipe.fusion.spec.model_dump(include=read)} if composition == "fusion" else {}
         if settings.robust and settings.robust.synonyms:  # what the file says, not where it lies
             numbers["robust"]["synonyms"] = read_neighbours(Path(settings.robust.synonyms)).identity
         return {
@@ -161,8 +167,15 @@ class Planner:
     def _regime(self, regime: str) -> dict[str, Any]:
         return dict(self.recipe.regimes.items())[regime].spec.model_dump(mode="json")
 
-    def _length(self, data: TrainingData, regime: str) -> int:
-        return self.recipe.training_for(data.task, regime).max_seq_length
+    def _length(self, data: TrainingData, regime: str, composition: str) -> int:
+        own = self.recipe.joint_training(composition).get("max_seq_length")
+        return own or self.recipe.training_for(data.task, regime).max_seq_length
+
+    def _plain(self, name: str) -> bool:
+        """Whether an intermediate task's training is that of a target that trains on the same rows."""
+        task = get_training_data(name, role="intermediate").task
+        robust = self.recipe.tasks.get(task.name, {}).get("robust")
+        return not (name in self.recipe.modules or self.recipe.mixture.mlm_ratio or robust)
 
     def _rows_of(self, data: TrainingData) -> dict[str, Any]:
         """The train rows and the dev rows of a training, by content."""

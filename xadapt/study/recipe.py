@@ -33,13 +33,13 @@ class Recipe(Section):
     """Which intermediate tasks, targets, regimes and compositions, on which backbone and data, with which numbers.
 
     training holds numbers for all trainings, regimes.<name>.training and tasks.<name> override it in this
-    order; what none of them says is the task's own default. mixture and fusion have numbers of their own for the
-    trainings on several tasks. average weighs intermediate tasks by name, equally without. The caps max_train_samples, max_eval_samples and
+    order; what none of them says is the task's own default. tasks.<name> is for trainings of that task alone; those on
+    several have numbers of their own under mixture and fusion. average weighs intermediate tasks by name, equally without. The caps max_train_samples, max_eval_samples and
     max_predict_samples take the first rows of the train, dev and test splits. task_files name files of users'
     own tasks; modules names folders with modules that others trained, by intermediate task, which are imported instead
     of trained. An intermediate task or a target trains in English unless languages stand behind its name,
     `mnli@de+ru`. together trains modules side by side on one encoder, where there are several to train, which changes no
-    result. languages restricts the evaluation; without it every language of each target that the data has.
+    result on a CPU and only the draws of dropout elsewhere. languages restricts the evaluation; without it every language of each target that the data has.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = "study"
@@ -54,7 +54,7 @@ class Recipe(Section):
     regimes: Regimes = Regimes(adapter=AdapterSection())
     mixture: MixtureSection = MixtureSection()
     fusion: FusionSection = FusionSection()
-    average: dict[str, Annotated[float, Field(gt=0)]] = {}
+    average: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     modules: dict[str, str] = {}
     training: dict[str, Any] = {}
     tasks: dict[str, dict[str, Any]] = {}
@@ -129,6 +129,8 @@ class Recipe(Section):
 
     def _check_compositions(self, regime: str, section: RegimeSection) -> None:
         place = f"regimes.{regime}.compositions"
+        if twice := [name for at, name in enumerate(section.compositions) if name in section.compositions[:at]]:
+            raise UserError(f"{place}: '{twice[0]}' stands twice; remove one")
         if not section.compositions:
             raise UserError(f"{place} is empty; name one of {', '.join(COMPOSITIONS[regime])}")
         for composition in section.compositions:
@@ -167,9 +169,13 @@ class Recipe(Section):
                 numbers[key] = min(values)
         if composition == "fusion":
             numbers["learning_rate"] = FUSION_LEARNING_RATE[regime]
-        own = self.fusion.training if composition == "fusion" else self.mixture.training
+        own = self.joint_training(composition)
         longest = max(self.training_for(task, regime).max_seq_length for task in tasks)
         return TrainingSettings.model_validate(numbers | self._numbers(regime) | {"max_seq_length": longest} | own)
+
+    def joint_training(self, composition: str) -> dict[str, Any]:
+        """The numbers that the recipe has for the trainings of a joint composition alone."""
+        return {"fusion": self.fusion.training, "multitask": self.mixture.training}.get(composition, {})
 
     def _numbers(self, regime: str) -> dict[str, Any]:
         return self.training | dict(self.regimes.items())[regime].training

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
+from xadapt.errors import UserError
 from xadapt.regimes.specs import AdapterSpec, FullSpec, FusionSpec, LoraSpec, RegimeSpec
 from xadapt.training.settings import Mixing
 
@@ -72,6 +73,12 @@ class MixtureSection(Mixing):
 
     mlm_languages: tuple[str, ...] = ()
     training: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _has_a_share(self) -> "MixtureSection":
+        if self.mlm_languages and not self.mlm_ratio:
+            raise UserError("mlm_languages without an mlm_ratio mixes nothing in; give the share of steps as mlm_ratio")
+        return self
 
     @property
     def mixing(self) -> Mixing:

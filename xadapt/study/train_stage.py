@@ -142,7 +142,9 @@ class Train:
             task = task.model_copy(update={"labels": train.labels})
             dev = dev.relabelled(task.labels)
         length = part.get("max_seq_length", self.settings.max_seq_length)
-        return _TaskRows(part.get("name", task.name), task, train, dev, length, part.get("auxiliary", False))
+        lang = part["train"]["lang"]
+        name = part.get("name", task.name if lang == "en" else f"{task.name}@{lang}")
+        return _TaskRows(name, task, train, dev, length, part.get("auxiliary", False))
 
     def _rows(self, of: Mapping[str, Any], split: Split) -> Rows:
         source: Source = self.around.source
@@ -162,10 +164,10 @@ class Train:
 
     @property
     def module_name(self) -> str | None:
-        """What the trained module is called: its task; None where attention alone is trained."""
+        """What the trained module is called: its task and languages; None where attention alone is trained."""
         if self.spec["composition"] == "fusion" and "tasks" in self.spec:
             return None
-        return self.tasks[0].task.name if self.spec["composition"] != "multitask" else "multitask"
+        return self.tasks[0].name if self.spec["composition"] != "multitask" else "multitask"
 
     def _attach(self) -> PreTrainedModel:
         torch.manual_seed(self.spec["seed"])

@@ -12,7 +12,7 @@ from xadapt.training.batching import micro_batches
 
 def predict_logits(
     model: nn.Module, features: Features, *, pad_token_id: int, token_budget: int, device: torch.device,
-    progress: Callable[[int], None] | None = None, watch: Callable[[Sequence[int], Tensor], None] | None = None,
+    progress: Callable[[int], None] | None = None, watch: Callable[[Sequence[Sequence[int]], Tensor], None] | None = None,
 ) -> list[Tensor]:  # fmt: skip
     """One logits tensor a feature on the CPU in fp32: [labels] for classification, [tokens, labels] for tagging.
 
@@ -26,7 +26,7 @@ def predict_logits(
             batch = collate(features, indices, pad_token_id)
             logits = model(**{name: tensor.to(device) for name, tensor in batch.items()}).float().cpu()
             if watch:
-                watch(indices, batch["attention_mask"])
+                watch([[i] for i in indices], batch["attention_mask"])
             for at, i in enumerate(indices):
                 found[i] = logits[at, : lengths[i]] if logits.dim() == 3 else logits[at]
             if progress:
