@@ -53,7 +53,5 @@ def _check_apart(rows: str, output: str) -> None:
         raise UserError(f"--input '{rows}': no such file; give a .jsonl or .csv file, or '-'")
     if output != "-" and Path(output).is_dir():
         raise UserError(f"--output '{output}' is a folder; name a file in it")
-    if output != "-" and not Path(output).parent.is_dir():
-        raise UserError(f"--output '{output}': there is no folder '{Path(output).parent}'; make it, or name another")
     if "-" not in (rows, output) and Path(rows).resolve() == Path(output).resolve():
         raise UserError(f"--output '{output}' is the input itself; choose another name")

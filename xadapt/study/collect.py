@@ -162,7 +162,7 @@ def _signature(cell: Mapping[str, Any], result: Result, model: Result | None, im
     if model and (training := model.manifest["spec"].get("training")):
         parts += [f"lr:{training['learning_rate']:g}", f"bs:{training['per_device_train_batch_size']}"]
         parts += [f"steps:{model.record['steps']}", f"train:{model.record['train_samples']}"]
+    parts += [f"model:{model.manifest['key'][:8]}"] if model else []
     if result.record["retrieval_layer"] is not None:
         parts.append(f"layer:{result.record['retrieval_layer']}")
-    parts += [f"model:{model.manifest['key'][:8]}"] if model else []
     return "|".join([*parts, f"dtype:{spec['dtype']}", f"seed:{cell['seed']}", f"xadapt:{__version__}"])
