@@ -4,10 +4,9 @@ The tests named `test_library_...` pin behaviour of peft 0.21 that the regime re
 after an upgrade says: look at xadapt/regimes/lora.py again.
 """
 
-import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import adapters
 import pytest
 import torch
+from fingerprints import digest, hashes
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, XLMRobertaModel
@@ -136,18 +136,6 @@ def base_of(encoder: nn.Module) -> dict[str, Tensor]:
     """The parameters a plain XLM-R has, by their plain names."""
     mine = {n: t for n, t in parameters(encoder).items() if ".lora_" not in n and ".fusion_" not in n}
     return {name.replace(".base_layer", ""): tensor for name, tensor in mine.items()}
-
-
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    whole = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        whole.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    return whole.hexdigest()
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def frozen_of(encoder: nn.Module) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ The tests named `test_library_...` pin behaviour of adapters 1.3 that the regime
 fails after an upgrade says: look at xadapt/regimes/adapter.py and regimes/specs.py again.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import adapters
 import pytest
 import torch
 from adapters.composition import Stack
+from fingerprints import digest, hashes
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, Trainer, TrainingArguments, XLMRobertaModel
@@ -104,19 +104,6 @@ def parameters(module: nn.Module) -> dict[str, Tensor]:
 def base_of(encoder: PreTrainedModel) -> dict[str, Tensor]:
     """The parameters a plain XLM-R has."""
     return {name: tensor for name, tensor in parameters(encoder).items() if ".adapters." not in name}
-
-
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """A hash of names and bits, whatever the library calls the wrapped layers."""
-    whole = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        whole.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    return whole.hexdigest()
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def train(encoder: PreTrainedModel, backbone: Backbone, steps: int = 2) -> TaskModel:

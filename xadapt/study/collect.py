@@ -54,12 +54,12 @@ def collect_scores(store: Store, studies: Iterable[Mapping[str, Any]]) -> list[S
 
 
 def collect_costs(store: Store, studies: Iterable[Mapping[str, Any]]) -> list[Cost]:
-    """What the finished cells of the studies cost; a cell that repeats none's costs nothing of its own."""
+    """What the finished cells of the studies cost; one that repeats none's costs the same, so that sums compare."""
     found: dict[tuple[str, ...], Cost] = {}
     for study in studies:
         for cell in study["cells"]:
             result = store.read(store.root / "evaluate" / cell["evaluation"][:16])
-            if result and not cell["repeats"]:
+            if result:
                 identity = (study["setting"], *(str(value) for value in cell.values()))
                 found[identity] = _cost(store, study["setting"], cell, result)
     return list(found.values())
