@@ -100,12 +100,13 @@ def run_recipe(recipe: "Recipe", store: str, *, evaluate: bool) -> "list[Outcome
         console.print(f"note: {note}", markup=False)
     quiet_libraries()
     from xadapt.study.collect import study_of
+    from xadapt.study.execution import Execution
     from xadapt.study.executors import run_plan
 
     results = Results(store)
     if evaluate:
         results.write_study(recipe.name, study_of(recipe, made))
-    outcomes = run_plan(made, results, ConsoleReporter(console), together=recipe.together)
+    outcomes = run_plan(made, results, ConsoleReporter(console), execution=Execution(together=recipe.together))
     _end(outcomes)
     return outcomes
 

@@ -15,9 +15,9 @@ TORCH = {"torch", "transformers", "accelerate", "adapters", "peft"}
 TABLES = {"pyarrow", "datasets", "huggingface_hub"}
 # modules and packages that must not load torch, directly or through what they load
 TORCH_FREE = (
-    "xadapt.errors", "xadapt.durable", "xadapt.languages", "xadapt.tasks", "xadapt.data", "xadapt.metrics", "xadapt.models.identity", "xadapt.models.fetch",
+    "xadapt.errors", "xadapt.durable", "xadapt.interruption", "xadapt.locks", "xadapt.languages", "xadapt.tasks", "xadapt.data", "xadapt.metrics", "xadapt.models.identity", "xadapt.models.fetch",
     "xadapt.models.embedded", "xadapt.regimes.specs", "xadapt.regimes.sizes", "xadapt.training.settings", "xadapt.study.sections", "xadapt.study.stage", "xadapt.study.planner", "xadapt.study.recipe",
-    "xadapt.study.recipe_file", "xadapt.study.plan", "xadapt.study.store", "xadapt.study.precision",
+    "xadapt.study.recipe_file", "xadapt.study.plan", "xadapt.study.store", "xadapt.study.execution", "xadapt.study.precision",
     "xadapt.study.collect", "xadapt.evaluation.submission", "xadapt.evaluation.submission_files", "xadapt.analysis",
     "xadapt.evaluation.own_rows", "xadapt.study.module_folder", "xadapt_cli.predict", "xadapt_cli.import_module",
     "xadapt_cli.app", "xadapt_cli.catalogue", "xadapt_cli.study", "xadapt_cli.train", "xadapt_cli.score",
@@ -25,7 +25,8 @@ TORCH_FREE = (
 )  # fmt: skip
 # lowest first; a module may import from lower layers and from its own package
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("xadapt.errors", "xadapt.durable"),
+    ("xadapt.errors", "xadapt.interruption"),
+    ("xadapt.durable", "xadapt.locks"),
     ("xadapt.languages",),
     ("xadapt.tasks",),
     ("xadapt.data", "xadapt.metrics", "xadapt.models", "xadapt.formats", "xadapt.regimes"),

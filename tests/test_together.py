@@ -31,6 +31,7 @@ from xadapt.models.packing import Packing, Segment, routed_alone
 from xadapt.models.task_model import TaskModel
 from xadapt.regimes.several import SharedEncoder, attach_several
 from xadapt.regimes.specs import AdapterSpec, LoraSpec, RegimeSpec
+from xadapt.study.execution import Execution
 from xadapt.study.executors import Outcome, run_plan
 from xadapt.study.plan import make_plan
 from xadapt.study.recipe import Recipe
@@ -113,7 +114,7 @@ def task_of(stage: Stage) -> str:
 
 def run(recipe: Recipe, store: Store, *, together: bool = True, watch: Watch | None = None) -> dict[str, Outcome]:
     """Outcomes by task."""
-    outcomes = run_plan(make_plan(recipe), store, watch or Watch(), together=together)
+    outcomes = run_plan(make_plan(recipe), store, watch or Watch(), execution=Execution(together=together))
     return {task_of(outcome.stage): outcome for outcome in outcomes}
 
 
@@ -226,7 +227,7 @@ def test_a_study_afterwards_finds_them(make: Make, tmp_path: Path) -> None:
     run(make(), store)
     stacked = {"adapter": REGIMES["seq_bn"]["adapter"] | {"compositions": ["stack"]}}
     recipe = make(targets=["udpos"], languages=["de"], regimes=stacked, max_predict_samples=4, together=True)
-    outcomes = run_plan(make_plan(recipe), store, Watch(), together=recipe.together)
+    outcomes = run_plan(make_plan(recipe), store, Watch(), execution=Execution(together=recipe.together))
     trained = [outcome for outcome in outcomes if not outcome.stage.needs]
     assert [task_of(outcome.stage) for outcome in trained] == list(TASKS)
     assert {outcome.status for outcome in trained} == {"cached"}
@@ -456,7 +457,7 @@ def test_the_command_trains_them_side_by_side(tiny_backbone: Path, tmp_path: Pat
 def test_progress_names_each_of_them(terminal: bool, make: Make, tmp_path: Path) -> None:
     shown = io.StringIO()
     reporter = ConsoleReporter(Console(file=shown, force_terminal=terminal, width=200))
-    outcomes = run_plan(make_plan(make()), Store(tmp_path), reporter, together=True)
+    outcomes = run_plan(make_plan(make()), Store(tmp_path), reporter, execution=Execution(together=True))
     assert {outcome.status for outcome in outcomes} == {"succeeded"}
     for task in TASKS:
         assert (f"steps of train {task}, adapter" in shown.getvalue()) == terminal

@@ -1,11 +1,14 @@
-"""Files that survive a crash, and locks between processes: what the store, fetched folders and conversions share."""
+"""Files that survive a crash, and whether what is read is what was written: syncs, checksums, seals, room on disk."""
 
+import hashlib
+import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock
+from xadapt.errors import UserError
 
 
 def write_durably(path: Path, text: str) -> None:
@@ -27,16 +30,38 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock file; `waiting` is called once if another process holds it first."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except TimeoutError:
-        waiting()
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def checksum(path: Path) -> dict[str, Any]:
+    """The sha256 and the bytes of a file, which is on disk afterwards."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
+    return {"sha256": digest, "bytes": path.stat().st_size}
+
+
+def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as JSON gives them back, with a checksum of all of them."""
+    body = json.loads(json.dumps(values))
+    return {**body, "checksum": _digest(body)}
+
+
+def unsealed(values: Any, *, fields: set[str]) -> dict[str, Any]:
+    """What `sealed` made; ValueError if it is not what was written. Seals of earlier versions have no checksum."""
+    if not isinstance(values, dict) or not fields <= values.keys():
+        raise ValueError(f"it has not {', '.join(sorted(fields))}")
+    body = {name: value for name, value in values.items() if name != "checksum"}
+    if values.get("checksum", _digest(body)) != _digest(body):
+        raise ValueError("its checksum does not match")
+    return values
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def require_space(folder: Path, needed: int, *, what: str) -> None:
+    """UserError unless the file system of a folder has room for so many bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{folder} has {free:,} bytes free, and {what} takes up to {needed:,}; make room, or take a --store elsewhere"
+        )

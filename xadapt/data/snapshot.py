@@ -22,8 +22,8 @@ from xadapt.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from xadapt.durable import locked
 from xadapt.errors import UserError
+from xadapt.locks import locked
 
 # from all names of a repository, and what to call it in an error, to those that are wanted
 Pick = Callable[[Collection[str], str], Collection[str]]

@@ -21,9 +21,9 @@ from transformers import PreTrainedTokenizerFast
 
 from xadapt.data import Rows
 from xadapt.data.ragged import Ragged, RaggedOffsets
-from xadapt.durable import locked
 from xadapt.formats.features import Features, Format
 from xadapt.formats.masking import Masking
+from xadapt.locks import locked
 from xadapt.tasks import Task
 
 ENTRY_VERSION = 1  # of the key and of what an entry holds

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from xadapt.interruption import Interrupted, requested
+from xadapt.study.execution import DEFAULT, Execution
 from xadapt.study.plan import Plan
 from xadapt.study.stage import Stage
 from xadapt.study.stages import run_stage
@@ -15,10 +17,13 @@ from xadapt.study.together import joint_trainings, train_together
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended; result is there for succeeded and cached, error for failed."""
+    """How a stage ended; result is there for succeeded and cached, error for failed.
+
+    interrupted is one that goes on where it was when it is run again, not run one that waits for what did not end well.
+    """
 
     stage: Stage
-    status: Literal["succeeded", "cached", "failed", "not run"]
+    status: Literal["succeeded", "cached", "failed", "interrupted", "not run"]
     result: Result | None = None
     error: Exception | None = None
 
@@ -37,46 +42,59 @@ class StudyReporter(Reporter, Protocol):
     def ended(self, outcome: Outcome, number: int, total: int) -> None: ...
 
 
-def run_plan(plan: Plan, store: Store, reporter: StudyReporter, *, together: bool = False) -> list[Outcome]:
+def run_plan(plan: Plan, store: Store, reporter: StudyReporter, *, execution: Execution = DEFAULT) -> list[Outcome]:
     """Run every stage that is not in the store; the outcome of each, in the plan's order.
 
-    With `together`, trainings of modules that can share the passes of one encoder do; they start when the first is due.
+    Trainings that are run together start when the first of them is due. Where a stop is asked for (`interruption`), what
+    runs keeps what it has, and nothing is started any more.
     """
     outcomes: dict[str, Outcome] = {}
-    groups = joint_trainings(plan.stages, store) if together else {}
+    groups = joint_trainings(plan.stages, store) if execution.together else {}
     made: dict[str, Outcome] = {}
     for number, stage in enumerate(plan.stages, start=1):
         if stage.key in groups and stage.key not in made:
-            made |= _run_together(groups[stage.key], plan, store, reporter)
-        outcome = made.get(stage.key) or _run(stage, store, reporter, outcomes, number, len(plan.stages))
+            made |= _run_together(groups[stage.key], plan, store, reporter, execution)
+        outcome = made.get(stage.key) or _run(stage, store, reporter, execution, outcomes, number, len(plan.stages))
         outcomes[stage.key] = outcome
         reporter.ended(outcome, number, len(plan.stages))
     return list(outcomes.values())
 
 
 def _run(
-    stage: Stage, store: Store, reporter: StudyReporter, outcomes: dict[str, Outcome], number: int, total: int
-) -> Outcome:
+    stage: Stage, store: Store, reporter: StudyReporter, execution: Execution, outcomes: dict[str, Outcome], number: int,
+    total: int,
+) -> Outcome:  # fmt: skip
     if not all(outcomes[need.key].ok for need in stage.needs):
         return Outcome(stage, "not run")
     try:
         if found := store.find(stage):
             return Outcome(stage, "cached", found)
+        if requested():
+            return Outcome(stage, "not run")
         reporter.started(stage, number, total)
         result = store.run(
-            stage, lambda folder: run_stage(stage, store, folder, reporter), waiting=lambda: reporter.waiting(stage)
+            stage,
+            lambda folder: run_stage(stage, store, folder, reporter, execution),
+            waiting=lambda: reporter.waiting(stage),
         )
+    except Interrupted:
+        return Outcome(stage, "interrupted")
     except Exception as error:  # whatever it is, the other branches go on
         return _outcome(stage, error)
     return _outcome(stage, result)
 
 
-def _run_together(stages: Sequence[Stage], plan: Plan, store: Store, reporter: StudyReporter) -> dict[str, Outcome]:
+def _run_together(
+    stages: Sequence[Stage], plan: Plan, store: Store, reporter: StudyReporter, execution: Execution
+) -> dict[str, Outcome]:
     numbers = {stage.key: number for number, stage in enumerate(plan.stages, start=1)}
     for stage in stages:
         reporter.started(stage, numbers[stage.key], len(plan.stages))
     try:
-        ended = train_together(stages, store, reporter, waiting=reporter.waiting)
+        ended = train_together(stages, store, reporter, waiting=reporter.waiting, execution=execution)
+    except Interrupted:
+        # those that had ended are in the store
+        return {s.key: Outcome(s, "succeeded" if (r := store.find(s)) else "interrupted", r) for s in stages}
     except Exception as error:
         ended = {stage.key: error for stage in stages}
     return {stage.key: _outcome(stage, ended[stage.key]) for stage in stages}

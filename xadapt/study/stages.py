@@ -5,6 +5,7 @@ from typing import Any
 
 from xadapt.study.average_stage import average
 from xadapt.study.evaluate_stage import evaluate
+from xadapt.study.execution import DEFAULT, Execution
 from xadapt.study.import_stage import import_module
 from xadapt.study.stage import Stage
 from xadapt.study.store import Store
@@ -12,9 +13,15 @@ from xadapt.study.surroundings import Reporter, surround
 from xadapt.study.train_stage import Train
 
 
-def run_stage(stage: Stage, store: Store, folder: Path, reporter: Reporter) -> dict[str, Any]:
-    """Do the stage's work into `folder`; the record for its manifest. UserError for what a user can mend."""
-    around = surround(stage, store, folder, reporter)
+def run_stage(
+    stage: Stage, store: Store, folder: Path, reporter: Reporter, execution: Execution = DEFAULT
+) -> dict[str, Any]:
+    """Do the stage's work into `folder`; the record for its manifest.
+
+    Raises UserError for what a user can mend, and Interrupted where a stop was asked for: what is in the folder's
+    `progress/` then is what the next start goes on from.
+    """
+    around = surround(stage, store, folder, reporter, execution)
     match stage.kind:
         case "train":
             return Train(around).run()

@@ -1,7 +1,6 @@
 """The Store: results at content addresses; claim, work aside, commit, provenance, verify; torch-free."""
 
 import functools
-import hashlib
 import json
 import os
 import platform
@@ -17,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from xadapt import __version__
-from xadapt.durable import locked, sync, write_durably
+from xadapt.durable import checksum, sealed, sync, unsealed, write_durably
 from xadapt.errors import UserError
+from xadapt.locks import holder, locked
 from xadapt.study.stage import Stage
 
 MANIFEST = "manifest.json"
 _PACKAGES = ("torch", "transformers", "adapters", "peft", "accelerate", "tokenizers", "datasets", "numpy")
+_FIELDS = {"key", "spec", "needs", "record", "files"}
+# in a partial folder: what a stage keeps for a later start of its own, such as checkpoints
+PROGRESS = "progress"
 # a stage's record, or the error that ended it
 Made = dict[str, Any] | Exception
 
@@ -45,7 +48,8 @@ class Store:
     """Results below `root`, one folder a stage: `<kind>/<first 16 of key>/`, complete when its manifest is there.
 
     A stage works in `<folder>.partial` under a lock; the manifest, with the checksum of every file, is written
-    last, and one rename makes the result visible. A failed stage leaves its partial folder with `error.txt`.
+    last, and one rename makes the result visible. A failed stage leaves its partial folder with `error.txt`. Whatever
+    ends a stage, what it has in `progress/` is there when it is started again.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -68,7 +72,7 @@ class Store:
         if not path.is_file():
             return None
         try:
-            return Result(folder, _unsealed(json.loads(path.read_text(encoding="utf-8"))), cached=True)
+            return Result(folder, unsealed(json.loads(path.read_text(encoding="utf-8")), fields=_FIELDS), cached=True)
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); delete {folder} and run again") from error
 
@@ -119,6 +123,10 @@ class Store:
                 ended |= {key: claim.end(error, together) for key, claim in claimed.items()}
         return ended
 
+    def holder(self, stage: Stage) -> str:
+        """Who is at a stage, as `host, pid 123`; empty if nobody is."""
+        return holder(self.folder(stage).with_suffix(".lock"))
+
     def verified(self, stage: Stage) -> Result:
         """A finished result whose files all have the checksums of its manifest; UserError names the one that has not."""
         result = self.find(stage)
@@ -158,10 +166,13 @@ class _Claim:
 
     @classmethod
     def of(cls, stage: Stage, folder: Path) -> "_Claim":
-        """Start with an empty partial folder."""
+        """Start with a partial folder that is empty but for what an earlier start kept."""
         partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        partial.mkdir(exist_ok=True)
+        for left in partial.iterdir():
+            if left.name == PROGRESS:
+                continue
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
         return cls(stage, folder, partial, datetime.now(UTC), time.monotonic())
 
     def end(self, made: Made, together: Sequence[str]) -> Result | Exception:
@@ -171,7 +182,7 @@ class _Claim:
                 return self._commit(made, together)
             except Exception as error:
                 made = error
-        if isinstance(made, UserError):
+        if isinstance(made, UserError) and not any(self.partial.glob(f"{PROGRESS}/*")):
             shutil.rmtree(self.partial, ignore_errors=True)
         else:
             with suppress(OSError):  # the error itself matters more than the note of it
@@ -181,6 +192,7 @@ class _Claim:
 
     def _commit(self, record: Mapping[str, Any], together: Sequence[str]) -> Result:
         stage, partial, seconds = self.stage, self.partial, time.monotonic() - self.clock
+        shutil.rmtree(partial / PROGRESS, ignore_errors=True)
         manifest = {
             "key": stage.key,
             "kind": stage.kind,
@@ -189,44 +201,24 @@ class _Claim:
             "needs": [need.key for need in stage.needs],
             "record": record,
             "provenance": _provenance(stage, self.started, seconds, together),
-            "files": {name: _checksum(partial / name) for name in _files(partial)},
+            "files": {name: checksum(partial / name) for name in _files(partial)},
         }
-        sealed = _sealed(manifest)
-        write_durably(partial / MANIFEST, json.dumps(sealed, indent=1, ensure_ascii=False, sort_keys=True))
+        whole = sealed(manifest)
+        write_durably(partial / MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=True))
         for inside in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
             sync(inside)
         shutil.rmtree(self.folder, ignore_errors=True)  # a folder without a manifest is no result
         os.rename(partial, self.folder)
         sync(self.folder.parent)
-        return Result(self.folder, sealed, cached=False)
+        return Result(self.folder, whole, cached=False)
 
 
 def verify(result: Result) -> None:
     """UserError unless every file of a result has the size and sha256 of its manifest."""
     for name, expected in result.manifest["files"].items():
         path = result.folder / name
-        if not path.is_file() or _checksum(path) != expected:
+        if not path.is_file() or checksum(path) != expected:
             raise UserError(f"{path} is not what was written (checksum); delete {result.folder} and run again")
-
-
-def _sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest as it is read back, with a checksum of all of it."""
-    body = json.loads(json.dumps(manifest))
-    return {**body, "checksum": _digest(body)}
-
-
-def _unsealed(manifest: Any) -> dict[str, Any]:
-    """The manifest itself; ValueError if it is not what was written. Those of earlier versions have no checksum."""
-    if not isinstance(manifest, dict) or not {"key", "spec", "needs", "record", "files"} <= manifest.keys():
-        raise ValueError("it is no manifest")
-    body = {name: value for name, value in manifest.items() if name != "checksum"}
-    if manifest.get("checksum", _digest(body)) != _digest(body):
-        raise ValueError("its checksum does not match")
-    return manifest
-
-
-def _digest(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _provenance(stage: Stage, started: datetime, seconds: float, together: Sequence[str]) -> dict[str, Any]:
@@ -246,10 +238,3 @@ def _provenance(stage: Stage, started: datetime, seconds: float, together: Seque
 
 def _files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def _checksum(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
-    return {"sha256": digest, "bytes": path.stat().st_size}

@@ -12,8 +12,9 @@ from xadapt.errors import UserError
 from xadapt.models.backbone import Backbone
 from xadapt.models.embedded import cache_root
 from xadapt.regimes.specs import RegimeSpec
+from xadapt.study.execution import DEFAULT, Execution
 from xadapt.study.stage import Stage
-from xadapt.study.store import Store
+from xadapt.study.store import PROGRESS, Store
 from xadapt.tasks import Task
 from xadapt.tasks.spec import Split
 from xadapt.training.loop import Monitor
@@ -39,14 +40,22 @@ class Surroundings:
     reporter: Reporter
     backbone: Backbone
     source: Source
+    execution: Execution
+
+    @property
+    def progress(self) -> Path:
+        """The folder for what a later start of the stage goes on from."""
+        return self.folder / PROGRESS
 
 
-def surround(stage: Stage, store: Store, folder: Path, reporter: Reporter) -> Surroundings:
+def surround(
+    stage: Stage, store: Store, folder: Path, reporter: Reporter, execution: Execution = DEFAULT
+) -> Surroundings:
     """What a stage works with; UserError if its backbone is no longer the one it was planned on."""
     backbone = Backbone(stage.where["backbone"])
     if backbone.identity != stage.spec["backbone"]:
         raise UserError(f"backbone '{backbone.name}' has changed since the study was planned; run it again")
-    return Surroundings(stage, store, folder, reporter, backbone, open_source(stage.where["data"]))
+    return Surroundings(stage, store, folder, reporter, backbone, open_source(stage.where["data"]), execution)
 
 
 def load_planned(source: Source, task: Task, lang: str, split: Split, limit: int | None, planned: str) -> Rows:

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 
 from xadapt.errors import UserError
 from xadapt.regimes.several import SharedEncoder, attach_several
+from xadapt.study.execution import DEFAULT, Execution
 from xadapt.study.stage import Stage, canonical_json
 from xadapt.study.store import Made, Result, Store
 from xadapt.study.surroundings import REGIME_SPEC, Reporter, surround
@@ -45,12 +46,17 @@ def joint_trainings(stages: Sequence[Stage], store: Store) -> dict[str, tuple[St
 
 
 def train_together(
-    stages: Sequence[Stage], store: Store, reporter: Reporter, *, waiting: Callable[[Stage], None]
+    stages: Sequence[Stage],
+    store: Store,
+    reporter: Reporter,
+    *,
+    waiting: Callable[[Stage], None],
+    execution: Execution = DEFAULT,
 ) -> dict[str, Result | Exception]:
     """Train a group of `joint_trainings`; by key, each one's result, the same as alone, or the error that ended it."""
 
     def work(folders: Mapping[str, Path]) -> Iterator[tuple[str, Made]]:
-        return _work([stage for stage in stages if stage.key in folders], store, folders, reporter)
+        return _work([stage for stage in stages if stage.key in folders], store, folders, reporter, execution)
 
     return store.run_several(stages, work, waiting=waiting)
 
@@ -75,13 +81,13 @@ def _missing(stage: Stage, store: Store) -> bool:
 
 
 def _work(
-    stages: Sequence[Stage], store: Store, folders: Mapping[str, Path], reporter: Reporter
+    stages: Sequence[Stage], store: Store, folders: Mapping[str, Path], reporter: Reporter, execution: Execution
 ) -> Iterator[tuple[str, Made]]:
     """The key of each stage with its record or its error, as it ends."""
     runs: dict[str, _Run] = {}
     for stage in stages:
         try:
-            run = _Run(Train(surround(stage, store, folders[stage.key], reporter)))
+            run = _Run(Train(surround(stage, store, folders[stage.key], reporter, execution)))
         except Exception as error:
             yield stage.key, error
         else:

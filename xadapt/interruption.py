@@ -1,0 +1,51 @@
+"""Requests to stop: a signal asks the process to keep what it has and leave; whoever works long looks here."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# SIGUSR1 is what SLURM sends ahead of a time limit; Windows has neither it nor, in full, SIGTERM
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+_asked: list[str] = []
+
+
+class Interrupted(BaseException):
+    """Somebody asked this process to stop, and what it worked on is kept; no failure, hence no Exception."""
+
+
+def requested() -> str | None:
+    """The name of the signal that asked to stop, if one did."""
+    return _asked[0] if _asked else None
+
+
+def check() -> None:
+    """Raise Interrupted if a stop was asked for: call it wherever the work so far can be left as it is."""
+    if name := requested():
+        raise Interrupted(name)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Inside, the first SIGTERM, SIGINT or SIGUSR1 is a request to stop, and a second one ends the process at once.
+
+    Outside the main thread, where Python handles no signals, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _note) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _asked.clear()
+
+
+def _note(number: int, _: FrameType | None) -> None:
+    if _asked:
+        os._exit(128 + number)  # as a shell reports a process that the signal ended
+    _asked.append(signal.Signals(number).name)
