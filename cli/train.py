@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from xadapt.errors import UserError
+from xadapt_cli.execution import EXECUTION, execution_of
 from xadapt_cli.from_options import intermediates, recipe_of, training_names
 from xadapt_cli.options import (
     EVALUATION,
@@ -31,7 +32,7 @@ _ONE = {"full": "continue", "adapter": "stack", "lora": "stack"}
 _SEVERAL = {"full": "multitask", "adapter": "fusion", "lora": "fusion"}
 
 
-@takes(SHARED, JOINTLY, TRAIN, MIXTURE, ROBUST)
+@takes(SHARED, JOINTLY, TRAIN, MIXTURE, ROBUST, EXECUTION)
 def train_intermediate(**options: Any) -> None:
     """Train intermediate tasks, in English unless told otherwise, each as a module of its own or all as one model."""
     names = training_names(options, role="intermediate")
@@ -42,7 +43,7 @@ def train_intermediate(**options: Any) -> None:
             "fusion, `xadapt train-target` the others"
         )
     recipe = recipe_of(options, composition=composition, intermediate=names)
-    result = _run(recipe, options["store"], evaluate=False)
+    result = _run(recipe, options, evaluate=False)
     if options["robust"]:  # a command's robust training is of the task that it names
         typer.echo(f"artefact: {result}")
         typer.echo(
@@ -55,7 +56,7 @@ def train_intermediate(**options: Any) -> None:
     _close(result, f"xadapt train-target --task udpos --composition {after} --intermediate {','.join(behind)}", options)
 
 
-@takes({name: option for name, option in SHARED.items() if name != "task"}, FUSED, MODULES, FUSION, MIXTURE)
+@takes({name: option for name, option in SHARED.items() if name != "task"}, FUSED, MODULES, FUSION, MIXTURE, EXECUTION)
 def fuse(**options: Any) -> None:
     """Combine intermediate tasks' modules by attention, trained on the tasks' mixture or on a target."""
     names = intermediates({**options, "intermediate": options["task"]}, place="--tasks")
@@ -65,31 +66,31 @@ def fuse(**options: Any) -> None:
         raise UserError(f"--train-on target trains a fusion on a target's data, given by --target: {remedy}")
     targets = training_names({**options, "task": options["target"]}, role="target") if on_target else []
     recipe = recipe_of(options, composition="fusion", intermediate=names, targets=targets)
-    result = _run(recipe, options["store"], evaluate=False)
+    result = _run(recipe, options, evaluate=False)
     command, target = "evaluate" if on_target else "train-target", options["target"] or "udpos"
     following = f"xadapt {command} --task {target} --composition fusion --intermediate {','.join(names)}"
     _close(result, following, {**options, "task": ""})
 
 
-@takes(SHARED, TRAIN, TARGET, MODULES, FUSION, MIXTURE, ROBUST)
+@takes(SHARED, TRAIN, TARGET, MODULES, FUSION, MIXTURE, ROBUST, EXECUTION)
 def train_target(**options: Any) -> None:
     """Train a target task, in English unless told otherwise, directly or with intermediate tasks behind it."""
     task = _target(options)
     if not task.trains:
         raise UserError(f"task '{task.name}' has no training: `xadapt evaluate --task {task.name}` scores the encoder")
-    result = _run(_target_recipe(options), options["store"], evaluate=False)
+    result = _run(_target_recipe(options), options, evaluate=False)
     composition, behind = _composition(options), intermediates(options) if options["intermediate"] else []
     more = f" --train-language {quote(options['train_language'])}" if options["train_language"] else ""
     more += f" --composition {composition} --intermediate {','.join(behind)}" if behind else ""
     _close(result, f"xadapt evaluate --task {task.name}{more}", options)
 
 
-@takes(SHARED, TRAIN, TARGET, MODULES, FUSION, MIXTURE, ROBUST, EVALUATION)
+@takes(SHARED, TRAIN, TARGET, MODULES, FUSION, MIXTURE, ROBUST, EVALUATION, EXECUTION)
 def evaluate(**options: Any) -> None:
     """Evaluate a target zero-shot on its languages; what has to be trained first is, or is found in the store."""
     _target(options)
     recipe = _target_recipe(options)
-    result = _run(recipe, options["store"], evaluate=True)
+    result = _run(recipe, options, evaluate=True)
     from xadapt_cli.study import show_scores
 
     show_scores(options["store"], [recipe.name])
@@ -138,10 +139,10 @@ def _composition(options: Mapping[str, Any]) -> str:
     return str(composition)
 
 
-def _run(recipe: "Recipe", store: str, *, evaluate: bool) -> str:
+def _run(recipe: "Recipe", options: Mapping[str, Any], *, evaluate: bool) -> str:
     from xadapt_cli.study import run_recipe
 
-    outcomes = run_recipe(recipe, store, evaluate=evaluate)
+    outcomes = run_recipe(recipe, options["store"], evaluate=evaluate, execution=execution_of(options))
     assert outcomes[-1].result is not None
     return str(outcomes[-1].result.folder)
 

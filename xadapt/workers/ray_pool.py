@@ -1,0 +1,159 @@
+"""Stages as tasks of a Ray cluster: placed by what they need, their results in the one store that all machines share."""
+
+import contextlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from xadapt import interruption
+from xadapt.errors import UserError
+from xadapt.study.execution import Execution
+from xadapt.study.store import Store
+from xadapt.workers.assignment import Assignment, Unit
+from xadapt.workers.reports import PAUSE, Report
+from xadapt.workers.resources import resources_of
+from xadapt.workers.schedule import Lost
+
+# seconds between two looks of a task at whether it is to leave
+LOOK = 1.0
+
+
+class Board:
+    """An actor beside the driver, where tasks leave reports and see whether they are to leave."""
+
+    def __init__(self) -> None:
+        self._reports: list[str] = []
+        self._stopped = False
+
+    def put(self, report: str) -> None:
+        """Leave a report."""
+        self._reports.append(report)
+
+    def take(self) -> list[str]:
+        """All reports since the last time."""
+        taken, self._reports = self._reports, []
+        return taken
+
+    def stop(self) -> None:
+        """From now on tasks are to leave."""
+        self._stopped = True
+
+    def stopped(self) -> bool:
+        """Whether tasks are to leave."""
+        return self._stopped
+
+
+class RayPool:
+    """A Pool that gives every unit to Ray, which keeps it until a machine has room. At most execution.jobs at once."""
+
+    def __init__(self, store: Store, execution: Execution) -> None:
+        self.ray, self.store, self.execution = _connected(execution.address), store, execution
+        machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        self._machines: list[dict[str, float]] = machines
+        here = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            self.ray.get_runtime_context().get_node_id(), soft=True
+        )
+        board = self.ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Board)
+        self._board = board.remote()
+        self._tasks: dict[Any, Unit] = {}
+
+    def room(self) -> bool:
+        return self.execution.jobs is None or len(self._tasks) < self.execution.jobs
+
+    def submit(self, unit: Unit) -> None:
+        needed = resources_of(unit, self._machines)
+        task = self.ray.remote(
+            num_cpus=needed.cpus, num_gpus=needed.gpus, memory=needed.memory, max_retries=0, name=unit[0].label
+        )(run_task)
+        assignment = Assignment(unit, self.store, self.execution).to_json()
+        self._tasks[task.remote(assignment, self._board)] = unit
+
+    def wait(self) -> Sequence[Report | Lost]:
+        over, _ = self.ray.wait(list(self._tasks), num_returns=1, timeout=PAUSE)
+        said: list[Report | Lost] = []
+        with contextlib.suppress(self.ray.exceptions.RayError):  # a board that is gone comes again, empty
+            said += [json.loads(report) for report in self.ray.get(self._board.take.remote())]
+        return said + [self._ended(task) for task in over]
+
+    def stop(self) -> None:
+        with contextlib.suppress(self.ray.exceptions.RayError):
+            self.ray.get(self._board.stop.remote())
+
+    def close(self) -> None:
+        self.ray.shutdown()
+
+    def _ended(self, task: Any) -> Report | Lost:
+        unit = self._tasks.pop(task)
+        try:
+            report: Report = json.loads(self.ray.get(task))
+        except self.ray.exceptions.RayError as error:
+            (first, *_) = (line for line in str(error).splitlines() if line.strip())
+            return Lost(unit, f"Ray lost it ({type(error).__name__}: {first})")
+        return report
+
+
+def run_task(assignment: str, board: Any) -> str:
+    """What a task does, in a worker of Ray's: run the unit; its last report. It leaves where the board says so."""
+    import ray
+
+    from xadapt.workers.work import work
+
+    with interruption.resumable(), _watched(board):
+        report = work(assignment, lambda said: board.put.remote(json.dumps(said)))
+    with contextlib.suppress(ray.exceptions.RayError):
+        ray.get(board.stopped.remote())  # calls are done in turn: all reports are there when this one ends
+    return json.dumps(report)
+
+
+@contextmanager
+def _watched(board: Any) -> Iterator[None]:
+    """Inside, a stop that the board tells of, or the end of the board, is a request to stop."""
+    import ray
+
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK):
+            try:
+                stopped = ray.get(board.stopped.remote())
+            except ray.exceptions.RayError:
+                stopped = True
+            if stopped:
+                interruption.request("the driver")
+                return
+
+    if ray.get(board.stopped.remote()):
+        interruption.request("the driver")
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _connected(address: str | None) -> Any:
+    """Ray, in touch with a cluster: that at an address or in RAY_ADDRESS, else one of this machine alone."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.util.scheduling_strategies
+    except ImportError as error:
+        raise UserError("--executor ray needs Ray, which is not installed: pip install 'xadapt[ray]'") from error
+    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    local = address is None and not os.environ.get("RAY_ADDRESS")
+    own = {"include_dashboard": False} if local else {}
+    try:
+        ray.init(address="local" if local else address, log_to_driver=False, logging_level="error", **own)
+    except (ConnectionError, ValueError) as error:
+        raise UserError(f"no Ray cluster answers at {address or os.environ.get('RAY_ADDRESS')}: {error}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():  # Ray puts its own in their place
+                signal.signal(number, handler)
+    return ray
