@@ -11,7 +11,7 @@ from xadapt.analysis.export import visible
 from xadapt.errors import UserError
 from xadapt.study.executors import Outcome
 from xadapt.study.stage import Stage
-from xadapt.training.loop import Monitor
+from xadapt.training.result import Monitor
 
 _COLOURS = {"succeeded": "green", "cached": "cyan", "failed": "red", "not run": "yellow"}
 _PLAIN_SECONDS = 15.0

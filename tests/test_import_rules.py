@@ -26,7 +26,7 @@ TORCH_FREE = (
 # lowest first; a module may import from lower layers and from its own package
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("xadapt.errors", "xadapt.interruption"),
-    ("xadapt.durable", "xadapt.locks"),
+    ("xadapt.durable", "xadapt.locks", "xadapt.memory"),
     ("xadapt.languages",),
     ("xadapt.tasks",),
     ("xadapt.data", "xadapt.metrics", "xadapt.models", "xadapt.formats", "xadapt.regimes"),
