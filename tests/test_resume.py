@@ -21,8 +21,9 @@ from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import AdapterSpec
 from xadapt.tasks import get_task
 from xadapt.training.checkpoint import Checkpoints
+from xadapt.training.device import make_accelerator
 from xadapt.training.log import JsonLog
-from xadapt.training.loop import Training, make_accelerator
+from xadapt.training.loop import Training
 from xadapt.training.mixing import TrainingPart
 from xadapt.training.prediction import predict_logits
 from xadapt.training.settings import Mixing, SaveEvery, TrainingSettings

@@ -25,7 +25,7 @@ from xadapt.study.surroundings import REGIME_SPEC, Surroundings, load_planned, t
 from xadapt.tasks import Task
 from xadapt.tasks.user import task_of
 from xadapt.training.cost import peak_memory
-from xadapt.training.loop import default_token_budget, make_accelerator
+from xadapt.training.device import default_token_budget, make_accelerator
 
 
 def evaluate(around: Surroundings) -> dict[str, Any]:

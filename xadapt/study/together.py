@@ -15,8 +15,9 @@ from xadapt.study.surroundings import REGIME_SPEC, Reporter, surround
 from xadapt.study.train_stage import Train
 from xadapt.tasks.user import task_of
 from xadapt.training.cost import Peak, peak_memory
+from xadapt.training.device import make_accelerator
 from xadapt.training.log import JsonLog
-from xadapt.training.loop import Training, make_accelerator
+from xadapt.training.loop import Training
 from xadapt.training.result import FitResult
 from xadapt.training.together import Together
 

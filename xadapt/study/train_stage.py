@@ -25,9 +25,10 @@ from xadapt.study.surroundings import REGIME_SPEC, Surroundings
 from xadapt.study.task_rows import Encoded, TaskRows
 from xadapt.training.checkpoint import KEPT, Checkpoints
 from xadapt.training.cost import peak_memory
+from xadapt.training.device import default_token_budget, make_accelerator
 from xadapt.training.faults import Diverged
 from xadapt.training.log import JsonLog
-from xadapt.training.loop import Training, default_token_budget, make_accelerator
+from xadapt.training.loop import Training
 from xadapt.training.mixing import TrainingPart
 from xadapt.training.result import FitResult, Monitor
 from xadapt.training.robust import Perturbation, embedding_scale

@@ -4,11 +4,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from xadapt import interruption
@@ -18,29 +18,16 @@ from xadapt.memory import out_of_memory, release_memory
 from xadapt.training.batching import micro_batches
 from xadapt.training.checkpoint import Checkpoints
 from xadapt.training.cost import counted_flops
+from xadapt.training.device import default_token_budget
 from xadapt.training.dropout import CpuDropout
 from xadapt.training.faults import check_finite, check_parameters, halved
 from xadapt.training.mixing import TrainingPart, mixed_batches, mixture_epoch
 from xadapt.training.optimizer import make_optimizer, make_schedule
+from xadapt.training.ranks import Ranks
 from xadapt.training.result import FitResult, Monitor
 from xadapt.training.settings import Mixing, TrainingSettings
 from xadapt.training.state import Rewindable, captured, random_states, restore, set_random_states
 from xadapt.training.step import Step
-
-
-def make_accelerator(dtype: str) -> Accelerator:
-    """An Accelerator for "float32" or "bfloat16", whatever an earlier stage of this process ran in."""
-    AcceleratorState._reset_state(reset_partial_state=False)
-    return Accelerator(mixed_precision="bf16" if dtype == "bfloat16" else "no")
-
-
-def default_token_budget(device: torch.device) -> int:
-    """Padded tokens a forward pass takes at once.
-
-    On a CPU few: activations of 1,024 tokens stay in its caches and are handed out again by the allocator, where
-    those of 4,096 are mapped anew each time (measured a quarter slower). A GPU wants many.
-    """
-    return 1024 if device.type == "cpu" else 32768
 
 
 class Training:
@@ -67,7 +54,9 @@ class Training:
         self.total_steps = settings.max_steps or math.ceil(self.steps_per_epoch * settings.num_train_epochs)
         self.trainable = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         optimizer = make_optimizer(self.trainable, settings)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        # gradients of several processes are added up by ranks, once a step, instead of by a wrapper of the model
+        self.model = accelerator.prepare_model(model, evaluation_mode=True)
+        self.optimizer, self.ranks = accelerator.prepare_optimizer(optimizer), Ranks(accelerator)
         self.schedule = make_schedule(self.optimizer, settings, self.total_steps)
         self.result = FitResult()
         self.checkpoints = checkpoints
@@ -100,7 +89,7 @@ class Training:
     def start(self, at: int | None = None) -> None:
         """Begin, or go on from the latest whole checkpoint; `at` says which, 0 none."""
         seed = self.generator.manual_seed if self.generator else torch.manual_seed
-        seed(self.seed)
+        seed(self.seed + self.ranks.rank)
         found = self.checkpoints.all() if self.checkpoints and at != 0 else ()
         for checkpoint in found:
             if at in (None, checkpoint.step) and restore(self, checkpoint):
@@ -123,16 +112,19 @@ class Training:
         """One step, cut smaller for as long as memory does not suffice."""
         started = time.perf_counter()
         self.model.train()
-        while (found := self._gradient(number, part, indices)) is None:
+        step = self.prepare(number, part, indices)
+        while (found := self._gradient(step)) is None:
             release_memory()
-        step, loss, penalty = found
+            step = self.recut(step)
+        self.ranks.add_gradients(parameter for _, parameter in self.trainable)
+        loss, penalty = self.ranks.total(*found)
         self.apply(step, loss, penalty=penalty, started=started)
 
-    def _gradient(self, number: int, part: TrainingPart, indices: Sequence[int]) -> tuple[Step, float, float] | None:
-        """A step with its gradient, loss and penalty; None, with nothing drawn or moved, where memory did not suffice."""
-        states, step = random_states(self), self.prepare(number, part, indices)
+    def _gradient(self, step: Step) -> tuple[float, float] | None:
+        """Accumulate a step's gradient; its loss and penalty, or, with nothing drawn or moved, None: it did not fit."""
+        states = random_states(self)
         try:
-            with counted_flops() if number == 1 else nullcontext() as counter:
+            with counted_flops() if step.number == 1 else nullcontext() as counter:
                 loss, penalty = self._backward(step), self._penalise()
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -142,7 +134,7 @@ class Training:
             return None
         if counter:
             self.result.flops_per_step = counter.get_total_flops()
-        return step, loss, penalty
+        return loss, penalty
 
     def cut_smaller(self, step: Step) -> None:
         """Forget a step's gradient and halve the token budget; UserError if it was cut into single rows."""
@@ -150,10 +142,18 @@ class Training:
         self.token_budget = halved(self.token_budget, step.sizes)
 
     def prepare(self, number: int, part: TrainingPart, indices: Sequence[int]) -> Step:
-        """Cut a step's rows and pad them."""
-        cut = list(micro_batches(indices, part.features.lengths, token_budget=self.token_budget))
-        batches = [collate(part.features, rows, self.pad_token_id, draw=(self.seed, number)) for rows in cut]
-        return Step(number, part, cut, batches)
+        """Cut a step's rows, or this process's share of them, and pad them."""
+        mine = self.ranks.share(indices, part.features.lengths)
+        step = self.recut(Step(number, part, [mine], [], len(indices), 0))
+        units = self.ranks.total(sum(part.format.units(batch["labels"]) for batch in step.batches))
+        return replace(step, units=units[0])
+
+    def recut(self, step: Step) -> Step:
+        """The same rows, cut by the token budget as it is now."""
+        features, rows = step.part.features, [row for rows in step.features for row in rows]
+        cut = list(micro_batches(rows, features.lengths, token_budget=self.token_budget))
+        batches = [collate(features, rows, self.pad_token_id, draw=(self.seed, step.number)) for rows in cut]
+        return replace(step, features=cut, batches=batches)
 
     def apply(self, step: Step, loss: float, *, started: float, penalty: float = 0.0) -> None:
         """Take the step once its gradient is there, and tell of it.
@@ -177,10 +177,11 @@ class Training:
     def settle(self) -> None:
         """After a step: select if it is time and not done, keep the state if it is due, leave if a stop is asked for."""
         self.select_if_due()
-        if self.due():
+        due, stop = self.ranks.total(self.due(), interruption.requested() is not None)
+        if due:
             self.save()
-        if self.steps < self.total_steps:
-            interruption.check()
+        if stop and self.steps < self.total_steps:
+            raise Interrupted(interruption.requested())
 
     def select_if_due(self) -> None:
         """Take the dev score after the last step, if it is time and was not done."""
@@ -197,7 +198,10 @@ class Training:
         """Keep the state as it is after the last step; Diverged, with nothing written, if it is not finite."""
         if self.checkpoints and self.steps:
             self._check_parameters()
-            self.checkpoints.write(captured(self))
+            state = captured(self)
+            if self.ranks.main:
+                self.checkpoints.write(state)
+            self.ranks.wait()
 
     def _tell(self, step: int, values: Mapping[str, Any]) -> None:
         for monitor in self.monitors:
@@ -233,7 +237,7 @@ class Training:
 
     def _penalise(self) -> float:
         """Add the penalty's gradient to the step's; its value."""
-        penalty = self.penalty()
+        penalty = self.penalty() if self.ranks.main else None
         if penalty is None:
             return 0.0
         self.accelerator.backward(penalty)
@@ -268,7 +272,8 @@ class Training:
 
     def _select(self, step: int) -> None:
         self._check_parameters()
-        metrics = self.evaluate()
+        with interruption.held() if self.ranks.count > 1 else nullcontext():  # or one of them leaves the others waiting
+            metrics = self.ranks.of_main(self.evaluate())
         self.result.selected = step
         best = metrics[self.metric] > self.result.best_metric
         if best:

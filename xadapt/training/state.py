@@ -35,7 +35,8 @@ def captured(training: "Training") -> Checkpoint:
     for name, parameter in training.trainable:
         of = training.optimizer.state.get(parameter, {})
         tensors |= {f"optimizer/{name}/{key}": torch.as_tensor(value) for key, value in of.items()}
-    tensors |= {f"random/{name}": state for name, state in random_states(training).items()}
+    for name, state in random_states(training).items():
+        tensors |= {f"random/{rank}/{name}": of for rank, of in enumerate(training.ranks.gathered(state))}
     result = training.result
     tensors["losses"] = torch.tensor(result.losses, dtype=torch.float64)
     schedule = training.schedule.state_dict()
@@ -71,7 +72,8 @@ def restore(training: "Training", found: Checkpoint) -> bool:
     training.result.losses = tensors["losses"].tolist()
     training.result.best_metric = -math.inf if values["best_metric"] is None else values["best_metric"]
     training.decay, training.token_budget = values["decay"], values["token_budget"]
-    set_random_states(training, _under("random/", tensors))
+    if states := _under(f"random/{training.ranks.rank}/", tensors):  # none, if there were fewer processes
+        set_random_states(training, states)
     return True
 
 

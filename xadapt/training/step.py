@@ -1,7 +1,6 @@
 """One optimizer batch, cut into micro-batches."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from torch import Tensor
 
@@ -10,17 +9,18 @@ from xadapt.training.mixing import TrainingPart
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer batch: its number, the part it is of, and the micro-batches: their features and these padded."""
+    """One optimizer batch, or of several processes one's share of it.
+
+    number and part say which; features are those of each micro-batch, batches these padded. examples counts the
+    features of the whole step, and units what its loss is a mean over.
+    """
 
     number: int
     part: TrainingPart
     features: list[list[int]]
     batches: list[dict[str, Tensor]]
-
-    @property
-    def examples(self) -> int:
-        """How many features all micro-batches have together."""
-        return sum(map(len, self.features))
+    examples: int
+    units: float
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -32,11 +32,6 @@ class Step:
     def tokens(self) -> int:
         """How many tokens all micro-batches have together, padding aside."""
         return sum(int(batch["attention_mask"].sum()) for batch in self.batches)
-
-    @cached_property
-    def units(self) -> int:
-        """What the loss of the whole step is a mean over."""
-        return sum(self.part.format.units(batch["labels"]) for batch in self.batches)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """A micro-batch's share of the step's loss."""
