@@ -53,7 +53,8 @@ EXECUTION: dict[str, tuple[object, object]] = {
 def execution_of(options: Mapping[str, Any]) -> "Execution":
     """What the options say of how to run; UserError for what cannot be."""
     from xadapt.errors import UserError, unknown
-    from xadapt.study.execution import DEFAULT, Execution, SaveEvery
+    from xadapt.study.execution import DEFAULT, Execution
+    from xadapt.training.settings import SaveEvery
 
     executor = options.get("executor", "local")
     if executor not in EXECUTORS:

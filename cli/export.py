@@ -10,7 +10,7 @@ import typer
 from xadapt.errors import UserError, unknown
 from xadapt_cli.options import Store
 
-_ROW = ("regime", "composition", "intermediate")
+_ROW = ("regime", "composition", "intermediate", "seed", "point")
 
 
 def export(
@@ -19,6 +19,10 @@ def export(
     regime: Annotated[str | None, typer.Option(help="Of the study's rows: full or adapter.")] = None,
     composition: Annotated[str | None, typer.Option(help="Of the study's rows: none, continue or stack.")] = None,
     intermediate: Annotated[str | None, typer.Option(help="Of the study's rows: the task behind.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the study's seeds, where it has several.")] = None,
+    point: Annotated[
+        str | None, typer.Option(help="Of a sweep: the values of the point, as its table shows them.")
+    ] = None,
     store: Store = "runs",
 ) -> None:
     """Write one row of a study as an XTREME submission, to be scored here or by XTREME's own scorer."""
@@ -30,9 +34,12 @@ def export(
     studies = results.studies()
     if study not in studies:
         raise unknown("study", study, studies, place=f"the store '{store}'")
-    wanted = {"regime": regime, "composition": composition, "intermediate": intermediate}
+    wanted = {
+        "regime": regime, "composition": composition, "intermediate": intermediate,
+        "seed": None if seed is None else str(seed), "point": point,
+    }  # fmt: skip
     files = 0
-    for cell in _one_row(study, studies[study]["cells"], wanted):
+    for cell in _one_row(study, _told_apart(studies[study]), wanted):
         result = results.read(results.root / "evaluate" / cell["evaluation"][:16])
         if result is None:
             raise UserError(f"study '{study}' has no finished evaluation of {cell['target']}: run it to its end first")
@@ -41,6 +48,16 @@ def export(
         )
     typer.echo(f"{files} files below {xtreme}")
     typer.echo(f"next: xadapt score --predictions {quote(xtreme)} --labels LABELS")
+
+
+def _told_apart(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The study's cells, their seeds and points as text, where there are several of them."""
+    cells, points = study["cells"], study.get("points", [])
+    seeds = len({cell.get("seed") for cell in cells}) > 1
+    return [
+        cell | {"seed": str(cell["seed"]) if seeds else "", "point": points[cell["point"]]["label"] if points else ""}
+        for cell in cells
+    ]
 
 
 def _one_row(study: str, cells: list[Mapping[str, Any]], wanted: Mapping[str, str | None]) -> list[Mapping[str, Any]]:
@@ -54,4 +71,4 @@ def _one_row(study: str, cells: list[Mapping[str, Any]], wanted: Mapping[str, st
 
 
 def _options(cell: Mapping[str, Any]) -> str:
-    return " ".join(f"--{name} {cell[name]}" for name in _ROW if cell[name])
+    return " ".join(f"--{name} {quote(str(cell[name]))}" for name in _ROW if cell.get(name))

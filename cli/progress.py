@@ -19,7 +19,7 @@ from xadapt_cli.live import LiveTable
 from xadapt_cli.pace import Pace
 
 if TYPE_CHECKING:
-    from xadapt.training.loop import Monitor
+    from xadapt.training.result import Monitor
 
 _COLOURS = {"succeeded": "green", "cached": "cyan", "failed": "red", "interrupted": "yellow", "not run": "yellow"}
 _PLAIN_SECONDS = 15.0

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from xadapt.analysis.scorecard import Scorecard
     from xadapt.study.execution import Execution
     from xadapt.study.outcome import Outcome
-    from xadapt.study.plan import Plan
     from xadapt.study.recipe import Recipe
-    from xadapt.study.stage import Stage
 
 RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file; those of configs/ by name, too.")]
 Backbone = Annotated[str | None, typer.Option(help="Instead of the recipe's: hub id, folder or 'embedded'.")]
@@ -65,7 +63,9 @@ def run(
     given = [
         word for option, value in (("--backbone", backbone), ("--data", data)) if value for word in (option, value)
     ]
-    changes = [*(overrides or []), f"seed={loaded.seed + 1}", f"name={loaded.name}-seed{loaded.seed + 1}"]
+    another = max(loaded.every_seed) + 1
+    given_seeds = f"seeds={[*loaded.every_seed, another]}" if loaded.seeds else f"seed={another}"
+    changes = [*(overrides or []), given_seeds, *([] if loaded.seeds else [f"name={loaded.name}-seed{another}"])]
     again = ["xadapt", "run", recipe, *place, *given, *(word for change in changes for word in ("--set", change))]
     typer.echo(f"another seed: {shlex.join(again)}")
     typer.echo(f"next: {shlex.join(['xadapt', 'compare', *place])}")
@@ -75,16 +75,16 @@ def plan(
     recipe: RecipeFile, store: Store = "runs", backbone: Backbone = None, data: Data = None,
     overrides: Set = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Show what a recipe would do: its stages, which are cached, how many examples each passes through the encoder."""
+    """Show what a recipe would do: stages, what they share, what is cached, examples and time to expect."""
     from xadapt.study.plan import make_plan
     from xadapt.study.store import Store as Results
+    from xadapt_cli.plan import plan_record, print_plan
 
-    made, results = make_plan(_load(recipe, backbone, data, overrides)), Results(store)
-    records = [_stage_record(stage, cached=results.find(stage) is not None) for stage in made.stages]
+    record = plan_record(make_plan(_load(recipe, backbone, data, overrides)), Results(store))
     if as_json:
-        typer.echo(json.dumps({"stages": records, "notes": made.notes}, indent=1))
+        typer.echo(json.dumps(record, indent=1))
         return
-    _print_plan(made, records)
+    print_plan(record)
 
 
 def compare(
@@ -163,7 +163,7 @@ def _end(outcomes: "Sequence[Outcome]", stopped: str | None) -> None:
 def _scorecard(store: str, names: Sequence[str]) -> "Scorecard":
     from xadapt.analysis.scorecard import Scorecard
     from xadapt.errors import UserError, unknown
-    from xadapt.study.collect import collect_attention, collect_costs, collect_scores
+    from xadapt.study.collect import collect_attention, collect_costs, collect_scores, collect_sweeps
     from xadapt.study.store import Store as Results
 
     results = Results(store)
@@ -175,7 +175,8 @@ def _scorecard(store: str, names: Sequence[str]) -> "Scorecard":
     scores = collect_scores(results, chosen)
     if not scores:
         raise UserError(f"the store '{store}' has no finished evaluation; try `xadapt run configs/demo.yaml`")
-    return Scorecard(scores, collect_costs(results, chosen), collect_attention(results, chosen))
+    sweeps = collect_sweeps({name: studies[name] for name in names or studies})
+    return Scorecard(scores, collect_costs(results, chosen), collect_attention(results, chosen), sweeps)
 
 
 def _write(scorecard: "Scorecard", recipe: "Recipe", folder: Path) -> None:
@@ -191,33 +192,8 @@ def _write(scorecard: "Scorecard", recipe: "Recipe", folder: Path) -> None:
     ]
     provenance = {
         "xadapt": __version__, "recipe": recipe.name, "backbone": recipe.backbone, "data": recipe.data,
-        "seed": str(recipe.seed), "setting": scorecard.settings()[0],
+        "seed": ", ".join(map(str, recipe.every_seed)), "setting": "; ".join(scorecard.settings()),
     }  # fmt: skip
     write_report(
         scorecard, folder / "report.html", title=recipe.description or recipe.name, provenance=provenance, notes=notes
     )
-
-
-def _stage_record(stage: "Stage", *, cached: bool) -> dict[str, Any]:
-    return {
-        "key": stage.key, "kind": stage.kind, "label": stage.label, "examples": stage.examples,
-        "status": "cached" if cached else "to run", "needs": [need.key for need in stage.needs],
-    }  # fmt: skip
-
-
-def _print_plan(made: "Plan", records: Sequence[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    from xadapt_cli.console import stdout_console
-
-    table = Table("", "stage", "examples", "status", "key", box=None)
-    for number, record in enumerate(records, start=1):
-        examples = "?" if record["examples"] is None else f"{record['examples']:,}"
-        table.add_row(str(number), record["label"], examples, record["status"], record["key"][:16])
-    stdout_console().print(table)
-    waiting = [record for record in records if record["status"] == "to run"]
-    size = sum(record["examples"] or 0 for record in waiting)
-    unknown = " and more, not known before they are loaded" if any(r["examples"] is None for r in waiting) else ""
-    typer.echo(f"{len(records)} stages, {len(waiting)} to run: {size:,} examples through the encoder{unknown}")
-    for note in made.notes:
-        typer.echo(f"note: {note}")

@@ -15,6 +15,7 @@ from xadapt.analysis.attention import attention_grid
 from xadapt.analysis.costs import EXPLAINED
 from xadapt.analysis.export import visible
 from xadapt.analysis.scorecard import Scorecard
+from xadapt.analysis.sweeps import EXPLAINED as SWEEP_EXPLAINED
 from xadapt.analysis.table import MISSING, Cell, Line, Table
 
 PLAIN_WIDTH = 100
@@ -50,6 +51,9 @@ def render_scorecard(scorecard: Scorecard, console: Console) -> None:
                 )
             _captions(families, console)
         _line(console, "")
+    for table in scorecard.sweeps():
+        render_grid(_grid(table.lines, table), f"sweep over {visible(table.setting)}, points", console)
+        _captions(table, console, meaning=SWEEP_EXPLAINED)
 
 
 def render_grid(grid: Grid, caption: str, console: Console) -> None:
@@ -65,18 +69,20 @@ def render_grid(grid: Grid, caption: str, console: Console) -> None:
             _line(console, text)
 
 
-def _captions(table: Table, console: Console) -> None:
+def _captions(table: Table, console: Console, *, meaning: str = "") -> None:
     """Say what the columns and the marks mean, a line each."""
-    columns = [column for column in table.columns if column.family or not table.task]
+    columns = [column for column in table.columns if column.detail and (column.family or not table.task)]
     details = "; ".join(f"{visible(column.name)}: {visible(column.detail)}" for column in columns)
-    meaning = "n: number of languages" if table.task else "in brackets: gain of that column"
-    for text in (meaning, details, *(f"{note.mark} {note.text}" for note in table.footnotes)):
-        _line(console, visible(text), style="dim")
+    meaning = meaning or ("n: number of languages" if table.task else "in brackets: gain of that column")
+    seeds = "; seeds: how many a line averages" if table.several_seeds else ""
+    for text in (meaning + seeds, details, *(f"{note.mark} {note.text}" for note in table.footnotes)):
+        if text:
+            _line(console, visible(text), style="dim")
 
 
 def _grid(lines: Sequence[Line], table: Table) -> Grid:
     """The lines as strings: label and seeds (where there are several), then the columns."""
-    seeds = any(line.seeds not in ("1", MISSING) for line in lines)
+    seeds = table.several_seeds
     grid = [["", *["seeds"] * seeds, *(visible(column.label) for column in table.columns)]]
     for line in lines:
         texts = _texts(line, gains=not table.task)
@@ -90,7 +96,7 @@ def _texts(line: Line, *, gains: bool) -> list[str]:
 
 def _text(cell: Cell, *, gains: bool) -> str:
     gain = cell.shown_gain if gains else None
-    return f"{cell.text} ({gain.number})" if gain else cell.text
+    return f"{cell.text} ({' '.join(filter(None, (gain.number, gain.deviation)))})" if gain else cell.text
 
 
 def _rich(grid: Grid) -> RichTable:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xadapt.study.stage import Stage
-from xadapt.training.loop import Monitor
+from xadapt.training.result import Monitor
 
 
 class Silent:

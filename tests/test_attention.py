@@ -11,7 +11,7 @@ from silent_reporter import Silent
 from torch import nn
 
 from xadapt.data.sources import EmbeddedSource
-from xadapt.evaluation.attention import AttentionMeans, fused_modules
+from xadapt.evaluation.attention import AttentionMeans, fused_modules, write_attention
 from xadapt.evaluation.retrieval import sentence_vectors
 from xadapt.evaluation.zero_shot import evaluate_languages, model_predictor
 from xadapt.formats import FORMATS
@@ -120,7 +120,7 @@ def test_without_a_fusion_there_is_nothing_to_say(backbone: Backbone, tmp_path: 
     attention = AttentionMeans(backbone.encoder(), [], layers=LAYERS)
     attention.watch([[0]], torch.ones(1, 4))
     attention.add("en", [0])
-    attention.write(tmp_path / "attention.parquet")
+    write_attention(map(vars, attention.means()), tmp_path / "attention.parquet")
     assert not list(tmp_path.iterdir())
 
 

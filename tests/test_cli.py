@@ -177,7 +177,9 @@ def test_a_recipe_is_planned_run_and_compared(where: list[object], store: Path, 
 
 
 def _check_stages(stages: list[dict[str, Any]]) -> None:
-    assert all(set(stage) == {"key", "kind", "label", "examples", "status", "needs"} for stage in stages)
+    expected = {"seconds", "estimated_seconds", "estimated_like"}
+    expected |= {"key", "kind", "label", "examples", "status", "needs", "uses"}
+    assert all(set(stage) == expected for stage in stages)
     keys = [stage["key"] for stage in stages]
     assert len(set(keys)) == len(keys)
     assert all(keys.index(need) < at for at, stage in enumerate(stages) for need in stage["needs"])

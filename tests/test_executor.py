@@ -22,7 +22,7 @@ from xadapt.study.recipe_file import make_recipe
 from xadapt.study.stage import Stage
 from xadapt.study.store import Store, verify
 from xadapt.tasks import TASKS
-from xadapt.training.loop import Monitor
+from xadapt.training.result import Monitor
 
 REGIMES: dict[str, Any] = {
     "full": {"compositions": ["none", "continue"]},

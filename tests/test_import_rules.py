@@ -18,6 +18,7 @@ TORCH_FREE = (
     "xadapt.errors", "xadapt.durable", "xadapt.interruption", "xadapt.locks", "xadapt.languages", "xadapt.tasks", "xadapt.data", "xadapt.metrics", "xadapt.models.identity", "xadapt.models.fetch",
     "xadapt.models.embedded", "xadapt.regimes.specs", "xadapt.regimes.sizes", "xadapt.training.settings", "xadapt.study.sections", "xadapt.study.stage", "xadapt.study.planner", "xadapt.study.recipe",
     "xadapt.study.recipe_file", "xadapt.study.plan", "xadapt.study.store", "xadapt.study.execution", "xadapt.study.precision",
+    "xadapt.study.sweep", "xadapt.study.recipe_errors", "xadapt.study.looked_up", "xadapt.study.estimate", "xadapt_cli.plan",
     "xadapt.study.collect", "xadapt.evaluation.submission", "xadapt.evaluation.submission_files", "xadapt.analysis",
     "xadapt.evaluation.own_rows", "xadapt.study.module_folder", "xadapt_cli.predict", "xadapt_cli.import_module",
     "xadapt_cli.app", "xadapt_cli.catalogue", "xadapt_cli.study", "xadapt_cli.train", "xadapt_cli.score",
@@ -26,7 +27,7 @@ TORCH_FREE = (
 # lowest first; a module may import from lower layers and from its own package
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("xadapt.errors", "xadapt.interruption"),
-    ("xadapt.durable", "xadapt.locks"),
+    ("xadapt.durable", "xadapt.locks", "xadapt.memory"),
     ("xadapt.languages",),
     ("xadapt.tasks",),
     ("xadapt.data", "xadapt.metrics", "xadapt.models", "xadapt.formats", "xadapt.regimes"),

@@ -24,7 +24,8 @@ from xadapt.study.recipe_file import make_recipe
 from xadapt.study.store import Store
 from xadapt.tasks import get_task
 from xadapt.training.batching import optimizer_batches
-from xadapt.training.loop import Training, make_accelerator
+from xadapt.training.device import make_accelerator
+from xadapt.training.loop import Training
 from xadapt.training.mixing import TrainingPart, mixed_batches, mixture_epoch, probabilities
 from xadapt.training.settings import Mixing, TrainingSettings
 

@@ -28,7 +28,8 @@ from xadapt.models.task_model import TaskModel
 from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import COMPOSITIONS, AdapterSpec, FullSpec, RegimeSpec
 from xadapt.tasks import get_task
-from xadapt.training.loop import Training, make_accelerator
+from xadapt.training.device import make_accelerator
+from xadapt.training.loop import Training
 from xadapt.training.mixing import TrainingPart
 from xadapt.training.settings import TrainingSettings
 

@@ -27,8 +27,8 @@ from xadapt.models.trimming import trim_vocabulary
 from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import AdapterSpec, FullSpec, RegimeSpec
 from xadapt.tasks import TASKS, get_task
+from xadapt.training.device import make_accelerator
 from xadapt.training.dropout import CpuDropout
-from xadapt.training.loop import make_accelerator
 from xadapt.training.robust import Perturbation, embedding_scale, uniform_in_ball
 from xadapt.training.settings import RobustSettings, check_robust
 

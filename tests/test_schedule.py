@@ -12,11 +12,12 @@ from silent_reporter import Silent
 from xadapt import interruption
 from xadapt.errors import UserError
 from xadapt.interruption import resumable
-from xadapt.study.execution import Execution, SaveEvery
+from xadapt.study.execution import Execution
 from xadapt.study.outcome import Outcome
 from xadapt.study.plan import Plan
 from xadapt.study.stage import Stage
 from xadapt.study.store import Store
+from xadapt.training.settings import SaveEvery
 from xadapt.workers.assignment import Assignment, Unit, stages_from_json, stages_to_json
 from xadapt.workers.local_pool import visible_gpus, worker_environment
 from xadapt.workers.reports import Report, ended

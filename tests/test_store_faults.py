@@ -78,9 +78,9 @@ def test_any_failing_system_call_leaves_a_whole_result_or_none(tmp_path: Path) -
     assert failures > len(CONTENT) * 2
 
 
-def in_a_process(call: str, *args: object, **options: Any) -> subprocess.Popen[str]:
-    """Start a function of this file in a process of its own."""
-    program = f"import sys, test_store_faults; test_store_faults.{call}(*sys.argv[1:])"
+def in_a_process(call: str, *args: object, module: str = "test_store_faults", **options: Any) -> subprocess.Popen[str]:
+    """Start a function of a test file in a process of its own."""
+    program = f"import sys, {module}; {module}.{call}(*sys.argv[1:])"
     command = [sys.executable, "-c", program, *map(str, args)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=Path(__file__).parent, **pipes)

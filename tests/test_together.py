@@ -40,8 +40,10 @@ from xadapt.study.stage import Stage
 from xadapt.study.store import Store, verify
 from xadapt.study.together import joint_trainings
 from xadapt.tasks import get_task
-from xadapt.training.loop import FitResult, Monitor, Training, make_accelerator
+from xadapt.training.device import make_accelerator
+from xadapt.training.loop import Training
 from xadapt.training.mixing import TrainingPart
+from xadapt.training.result import FitResult, Monitor
 from xadapt.training.settings import TrainingSettings
 from xadapt.training.together import Together
 from xadapt_cli.app import main

@@ -40,11 +40,13 @@ from xadapt.study.recipe import Recipe
 from xadapt.study.store import Store
 from xadapt.tasks import Task, get_task
 from xadapt.training.batching import optimizer_batches
+from xadapt.training.device import make_accelerator
 from xadapt.training.log import JsonLog
-from xadapt.training.loop import FitResult, Monitor, Training, make_accelerator
+from xadapt.training.loop import Training
 from xadapt.training.mixing import TrainingPart
 from xadapt.training.optimizer import make_optimizer, make_schedule
 from xadapt.training.prediction import predict_logits
+from xadapt.training.result import FitResult, Monitor
 from xadapt.training.settings import TrainingSettings
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -18,8 +18,10 @@ from xadapt.models.task_model import TaskModel
 from xadapt.models.trimming import TrimmedVocabulary, trim_vocabulary
 from xadapt.regimes.full import FullRegime
 from xadapt.tasks import get_task
-from xadapt.training.loop import FitResult, Training, make_accelerator
+from xadapt.training.device import make_accelerator
+from xadapt.training.loop import Training
 from xadapt.training.mixing import TrainingPart
+from xadapt.training.result import FitResult
 from xadapt.training.settings import TrainingSettings
 
 PAD = 1

@@ -10,6 +10,7 @@ from types import FrameType
 # SIGUSR1 is what SLURM sends ahead of a time limit; Windows has neither it nor, in full, SIGTERM
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
 _asked: list[str] = []
+_held: list[None] = []
 
 
 class Interrupted(BaseException):
@@ -29,8 +30,18 @@ def request(name: str) -> None:
 
 def check() -> None:
     """Raise Interrupted if a stop was asked for: call it wherever the work so far can be left as it is."""
-    if name := requested():
+    if (name := requested()) and not _held:
         raise Interrupted(name)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Inside, `check` lets go on what must not be left halfway, such as what other processes wait for."""
+    _held.append(None)
+    try:
+        yield
+    finally:
+        _held.pop()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from xadapt.analysis.records import Score
-from xadapt.analysis.table import COLLAPSED, UNEVEN, UNPAIRED, Cell, Note
+from xadapt.analysis.table import COLLAPSED, SEEDLESS, UNEVEN, UNPAIRED, Cell, Note
 
 Grid = dict[str, dict[int, Score]]  # language -> seed -> score, of one row, task and metric
 
@@ -32,9 +32,12 @@ def mean_cell(grid: Grid, codes: Sequence[str]) -> Cell | None:
     whole = [seed for seed in sorted(seeds) if all(seed in by_seed for by_seed in present)]
     scores = [score for by_seed in present for score in by_seed.values()]
     notes = {note for score in scores for note in _notes(score)} | ({UNEVEN} if len(whole) < len(seeds) else set())
+    alike = all(len({score.stage for score in by_seed.values()}) == 1 for by_seed in present)
+    if shared := alike and len(whole) == len(seeds) > 1:
+        notes.add(SEEDLESS)
     value = fmean(fmean(score.value for score in by_seed.values()) for by_seed in present)
     means = {seed: fmean(by_seed[seed].value for by_seed in present) for seed in whole}
-    return Cell(value, len(present), len(codes), len(seeds), means, tuple(sorted(notes)))
+    return Cell(value, len(present), len(codes), len(seeds), means, tuple(sorted(notes)), seedless=shared)
 
 
 def _notes(score: Score) -> Iterator[Note]:
@@ -60,7 +63,8 @@ def gain_cell(grid: Grid, none: Grid, codes: Sequence[str]) -> Cell | None:
     paired = {s: ours.by_seed[s] - theirs.by_seed[s] for s in ours.by_seed if s in theirs.by_seed}
     notes = tuple(sorted({*ours.notes, *theirs.notes, *(() if common else (UNPAIRED,))}))
     seeds = min(ours.seeds, theirs.seeds)
-    return Cell(ours.value - theirs.value, len(shared), len(codes), seeds, paired, notes, signed=True)
+    alike = ours.seedless and theirs.seedless
+    return Cell(ours.value - theirs.value, len(shared), len(codes), seeds, paired, notes, signed=True, seedless=alike)
 
 
 def _only(grid: Grid, seeds: set[int]) -> Grid:
@@ -82,4 +86,5 @@ def mean_of_cells(cells: Sequence[Cell | None]) -> Cell | None:
         {seed: fmean(cell.by_seed[seed] for cell in present) for seed in seeds},
         tuple(sorted({note for cell in present for note in cell.notes})),
         signed=present[0].signed,
+        seedless=all(cell.seedless for cell in present),
     )

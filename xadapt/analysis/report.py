@@ -11,6 +11,7 @@ from xadapt.analysis.attention import attention_grid, draw_attention
 from xadapt.analysis.costs import EXPLAINED
 from xadapt.analysis.export import visible, write_atomically
 from xadapt.analysis.scorecard import Scorecard
+from xadapt.analysis.sweeps import EXPLAINED as SWEEP_EXPLAINED
 from xadapt.analysis.table import MISSING, Cell, Note, Row, Table
 
 # One hue a regime and one shade a composition, as CSS variables of the page (light and dark) with the light
@@ -73,11 +74,14 @@ def write_report(
         describe=_describe,
         costs_explained=EXPLAINED,
         attention_explained=ATTENTION_EXPLAINED,
+        sweep_explained=SWEEP_EXPLAINED,
     )
     sections = [_section(scorecard, setting) for setting in scorecard.settings()]
+    sweeps = scorecard.sweeps()
     page = environment.get_template("report.html").render(
-        title=title, provenance=provenance, notes=notes, sections=sections, count=len(scorecard.scores)
-    )
+        title=title, provenance=provenance, notes=notes, sections=sections, count=len(scorecard.scores), sweeps=sweeps,
+        sweep_notes=sorted({note for table in sweeps for note in table.footnotes}),
+    )  # fmt: skip
     write_atomically(path, page.encode())
 
 

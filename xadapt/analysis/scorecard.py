@@ -12,6 +12,7 @@ from xadapt.analysis.cells import Grid, combined, gain_cell, mean_cell, mean_of_
 from xadapt.analysis.costs import Cost, cost_grid
 from xadapt.analysis.export import write_csv, write_parquet
 from xadapt.analysis.records import Score
+from xadapt.analysis.sweeps import Sweep, sweep_tables
 from xadapt.analysis.table import Cell, Column, Line, Row, Table
 from xadapt.analysis.xtreme_means import TaskMean, xtreme_means
 from xadapt.errors import UserError, unknown
@@ -30,9 +31,10 @@ class Scorecard:
     """
 
     def __init__(
-        self, scores: Sequence[Score], costs: Sequence[Cost] = (), attention: Sequence[AttentionRecord] = ()
-    ) -> None:
-        self.scores, self._costs = tuple(scores), tuple(costs)
+        self, scores: Sequence[Score], costs: Sequence[Cost] = (), attention: Sequence[AttentionRecord] = (),
+        sweeps: Sequence[Sweep] = (),
+    ) -> None:  # fmt: skip
+        self.scores, self._costs, self._sweeps = tuple(scores), tuple(costs), tuple(sweeps)
         self._grids: dict[tuple[str, Row, str, str], Grid] = {}
         self._main = _main_metrics(self.scores)
         self._family: dict[str, str] = {}
@@ -103,6 +105,12 @@ class Scorecard:
             if row := self._row_of.get((setting, cost.stage, plain)):
                 found[row].append(cost)
         return cost_grid({row: costs for row, costs in found.items() if costs})
+
+    def sweeps(self) -> list[Table]:
+        """For each sweep a table a target, its points as columns and the score of each as the overall tables have it."""
+        wanted = {setting for sweep in self._sweeps for setting in sweep.settings.values()}
+        overall = {setting: self.overall(setting) for setting in self.settings() if setting in wanted}
+        return [table for sweep in self._sweeps for table in sweep_tables(sweep, overall)]
 
     def families(self, setting: str, task: str) -> Table:
         """Rows by language families, largest first, in every metric of a task.

@@ -16,7 +16,10 @@ class Note:
 
 
 INCOMPLETE = Note("[k/n]", "mean over only k of the n cells that the rows of this table have together")
-DEVIATION = Note("±", "standard deviation over seeds of the mean shown")
+DEVIATION = Note(
+    "±", "sample standard deviation over seeds, whose mean is shown; of a gain, over its seed by seed gains"
+)
+SEEDLESS = Note("◦", "one evaluation for all seeds, since nothing behind it depends on a seed")
 COLLAPSED = Note("‡", "a model collapsed, predicting one class only, in at least one language and seed")
 UNEVEN = Note("§", "not every language has every seed; the deviation is over the seeds that have all")
 UNPAIRED = Note("¶", "the row and none have no seed in common: their means over different seeds are subtracted")
@@ -43,7 +46,8 @@ class Cell:
     """A mean in points: over `languages` of `expected` languages, and over seeds.
 
     by_seed holds the mean of each seed that covers all of the cell's languages; gain is the difference to
-    composition none of the same regime, on the languages both have. signed cells are differences themselves.
+    composition none of the same regime, on the languages both have. signed cells are differences themselves. seedless
+    ones stand for several seeds with one evaluation.
     """
 
     value: float
@@ -54,11 +58,12 @@ class Cell:
     notes: tuple[Note, ...] = ()
     gain: "Cell | None" = None
     signed: bool = False
+    seedless: bool = False
 
     @property
     def sd(self) -> float | None:
         """Sample standard deviation over seeds, None below two of them."""
-        return stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
+        return stdev(self.by_seed.values()) if len(self.by_seed) > 1 and not self.seedless else None
 
     @property
     def number(self) -> str:
@@ -82,10 +87,14 @@ class Cell:
         return f"[{self.languages}/{self.expected}]" if self.languages < self.expected else ""
 
     @property
+    def deviation(self) -> str:
+        """The standard deviation over seeds, `±0.4`, or nothing."""
+        return "" if self.sd is None else f"±{self.sd:.1f}"
+
+    @property
     def text(self) -> str:
         """Number, marks, deviation and coverage on one line."""
-        deviation = "" if self.sd is None else f"±{self.sd:.1f}"
-        return " ".join(filter(None, (self.number + self.marks, deviation, self.coverage)))
+        return " ".join(filter(None, (self.number + self.marks, self.deviation, self.coverage)))
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,11 @@ class Table:
     task: str
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
+
+    @property
+    def several_seeds(self) -> bool:
+        """Whether a line averages more than one seed."""
+        return any(line.seeds not in ("1", MISSING) for line in self.lines)
 
     @property
     def cells(self) -> list[Cell]:

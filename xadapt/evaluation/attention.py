@@ -1,8 +1,9 @@
 """What a fusion attends to: the mean attention each module gets, by layer and language."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -66,19 +67,21 @@ class AttentionMeans:
             total, count = self._sums.get(lang, (np.zeros_like(found[0]), 0))
             self._sums[lang] = (total + np.sum(found, axis=0), count + len(found))
 
-    def means(self) -> Iterator[Attention]:
-        """The mean of every language, layer (from 1) and module; layers that were not computed are left out."""
-        for lang, (total, count) in self._sums.items():
+    def means(self, lang: str | None = None) -> Iterator[Attention]:
+        """The mean of every language, or of one, by layer (from 1) and module; layers not computed are left out."""
+        chosen = self._sums if lang is None else {lang: self._sums[lang]} if lang in self._sums else {}
+        for lang, (total, count) in chosen.items():
             mean = (total / count).reshape(-1, self._places, len(self._modules)).mean(axis=1)
             for layer, of in enumerate(mean, start=1):
                 for module, value in zip(self._modules, of.tolist(), strict=True):
                     if not np.isnan(value):
                         yield Attention(lang, layer, module, value)
 
-    def write(self, path: Path) -> None:
-        """Write the means as Parquet: language, layer, module, attention; nothing where nothing was fused."""
-        if rows := [vars(mean) for mean in self.means()]:
-            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
+
+def write_attention(means: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Write means as Parquet: language, layer, module, attention; nothing where nothing was fused."""
+    if rows := list(means):
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
 
 
 def fused_modules(artefact: Path) -> list[str]:

@@ -30,6 +30,10 @@ class PredictionFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the file, which is whole from here on."""
         self._writer.close()
 
     def write(self, found: Predicted) -> None:

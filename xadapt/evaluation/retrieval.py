@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from xadapt.formats import Features
 from xadapt.formats.features import collate
-from xadapt.training.batching import micro_batches
+from xadapt.training.prediction import in_micro_batches
 
 
 def sentence_vectors(
@@ -23,21 +23,24 @@ def sentence_vectors(
     layer counts the embeddings as 0; layers above it are not computed, and a sentence that stands several times is
     encoded once. IndexError for a layer it lacks. This is XTREME's pooling (google-research/xtreme, evaluate_retrieval.py).
     """
+
+    def run(rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
+        batch = {name: tensor.to(device) for name, tensor in collate(features, rows, pad_token_id).items()}
+        states, mask = encoder(**batch).last_hidden_state.float(), batch["attention_mask"].unsqueeze(-1)
+        mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
+        return batch, torch.nn.functional.normalize(mean, dim=-1).cpu()
+
     encoder.eval()
     same: dict[tuple[int, ...], list[int]] = {}
     for i, ids in enumerate(features.input_ids):
         same.setdefault(tuple(ids), []).append(i)
     found: list[Tensor] = [torch.empty(0)] * len(features)
     with torch.inference_mode(), _up_to(encoder, layer):
-        for firsts in micro_batches([at[0] for at in same.values()], features.lengths, token_budget=token_budget):
-            batch = {name: tensor.to(device) for name, tensor in collate(features, firsts, pad_token_id).items()}
-            states = encoder(**batch).last_hidden_state.float()
+        once = [at[0] for at in same.values()]
+        for firsts, batch, vectors in in_micro_batches(run, once, features.lengths, token_budget=token_budget):
             places = [same[tuple(features.input_ids[first])] for first in firsts]
             if watch:
                 watch(places, batch["attention_mask"])
-            mask = batch["attention_mask"].unsqueeze(-1)
-            mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
-            vectors = torch.nn.functional.normalize(mean, dim=-1).cpu()
             for vector, at in zip(vectors, places, strict=True):
                 for i in at:
                     found[i] = vector

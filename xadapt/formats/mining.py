@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from xadapt import interruption
 from xadapt.data import Rows
 from xadapt.formats.features import Features, WithoutTraining
+from xadapt.memory import out_of_memory, release_memory
 from xadapt.tasks import Task
 
 NEIGHBOURS, CHUNK, KEYS = 4, 2048, 16384
@@ -105,10 +107,29 @@ def nearest(queries: Tensor, keys: Tensor, *, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _nearest(queries: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Of one tile after the other, smaller ones for as long as memory does not suffice."""
+    size = KEYS
+    while (found := _in_tiles(queries, keys, k, size)) is None:
+        release_memory()
+        size //= 2
+    return found
+
+
+def _in_tiles(queries: Tensor, keys: Tensor, k: int, size: int) -> tuple[Tensor, Tensor] | None:
+    interruption.check()
+    try:
+        return _searched(queries, keys, k, size)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error) or size <= k:
+            raise
+        return None
+
+
+def _searched(queries: Tensor, keys: Tensor, k: int, size: int) -> tuple[Tensor, Tensor]:
     best, at = queries.new_empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
-    for number, chunk in enumerate(torch.split(keys, KEYS)):
+    for number, chunk in enumerate(torch.split(keys, size)):
         top = (queries @ chunk.T).topk(min(k, len(chunk)), dim=1)
-        best, at = torch.cat([best, top.values], dim=1), torch.cat([at, top.indices + number * KEYS], dim=1)
+        best, at = torch.cat([best, top.values], dim=1), torch.cat([at, top.indices + number * size], dim=1)
         kept = best.topk(min(k, best.shape[1]), dim=1)
         best, at = kept.values, at.gather(1, kept.indices)
     return best, at

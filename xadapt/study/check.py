@@ -16,7 +16,8 @@ from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import AdapterSpec
 from xadapt.tasks import Task
 from xadapt.tasks.catalogue import train_task_of
-from xadapt.training.loop import Training, default_token_budget, make_accelerator
+from xadapt.training.device import default_token_budget, make_accelerator
+from xadapt.training.loop import Training
 from xadapt.training.mixing import TrainingPart
 from xadapt.training.settings import TrainingSettings
 

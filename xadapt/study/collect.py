@@ -1,6 +1,6 @@
 """From cells and finished evaluations to tidy scores; torch-free."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +8,22 @@ from xadapt import __version__
 from xadapt.analysis.attention import AttentionRecord
 from xadapt.analysis.costs import Cost
 from xadapt.analysis.records import Score
+from xadapt.analysis.sweeps import Sweep
 from xadapt.analysis.table import Row
 from xadapt.languages import get_language
 from xadapt.study.plan import Plan
 from xadapt.study.recipe import Recipe
 from xadapt.study.store import Result, Store
+from xadapt.study.sweep import swept_text
 from xadapt.tasks.user import task_of
 
 
 def study_of(recipe: Recipe, plan: Plan) -> dict[str, Any]:
-    """What the store keeps of a study: the recipe, its setting, and the evaluation behind each cell."""
+    """What the store keeps of a study: the recipe, its setting, and the evaluation behind each cell.
+
+    Of a sweep it has the points too, each with its values and its setting, and each cell says which it belongs to.
+    """
+    swept = bool(plan.points and plan.points[0].values)
     cells = [
         {
             "regime": cell.regime,
@@ -27,41 +33,49 @@ def study_of(recipe: Recipe, plan: Plan) -> dict[str, Any]:
             "seed": cell.seed,
             "repeats": cell.repeats,
             "evaluation": cell.evaluation.key,
+            **({"point": cell.point} if swept else {}),
         }
         for cell in plan.cells
     ]
-    return {"recipe": recipe.model_dump(mode="json"), "setting": setting_line(recipe), "cells": cells}
+    points = [
+        {"values": dict(point.values), "label": point.label, "setting": setting_line(point.recipe, point.unsaid)}
+        for point in plan.points
+    ]
+    setting = points[0]["setting"] if points else setting_line(recipe)
+    return {
+        "recipe": recipe.model_dump(mode="json"), "setting": setting, "cells": cells, **({"points": points} if swept else {}),
+    }  # fmt: skip
 
 
-def setting_line(recipe: Recipe) -> str:
-    """What cells must share to stand in one table, in words: backbone, data, caps on rows."""
+def setting_line(recipe: Recipe, swept: Mapping[str, Any] | None = None) -> str:
+    """What cells must share to stand in one table, in words: backbone, data, caps on rows, what else a sweep sets."""
     data = recipe.data if recipe.data in ("hub", "embedded") else Path(recipe.data).name
     caps = (recipe.max_train_samples, recipe.max_eval_samples, recipe.max_predict_samples)
     train, dev, test = ("all rows" if cap is None else f"first {cap} rows" for cap in caps)
-    return f"backbone {Path(recipe.backbone).name}, data {data}; train {train}, dev {dev}, test {test} a language"
+    own = recipe.max_intermediate_samples
+    intermediate = f", intermediate first {own} rows" if own else ""
+    rest = f"; {swept_text(swept)}" if swept else ""
+    return (
+        f"backbone {Path(recipe.backbone).name}, data {data}; train {train}{intermediate}, dev {dev}, test {test} a language"
+        f"{rest}"
+    )
 
 
 def collect_scores(store: Store, studies: Iterable[Mapping[str, Any]]) -> list[Score]:
     """The scores of every finished cell of the studies, each cell and evaluation once."""
     found: dict[tuple[str, ...], list[Score]] = {}
-    for study in studies:
-        for cell in study["cells"]:
-            result = store.read(store.root / "evaluate" / cell["evaluation"][:16])
-            if result:
-                identity = (study["setting"], *(str(value) for value in cell.values()))
-                found[identity] = _scores(store, study["setting"], cell, result)
+    for identity, setting, cell in _cells(studies):
+        if identity not in found and (result := _evaluation(store, cell)):
+            found[identity] = _scores(store, setting, cell, result)
     return [score for scores in found.values() for score in scores]
 
 
 def collect_costs(store: Store, studies: Iterable[Mapping[str, Any]]) -> list[Cost]:
     """What the finished cells of the studies cost; one that repeats none's costs the same, so that sums compare."""
     found: dict[tuple[str, ...], Cost] = {}
-    for study in studies:
-        for cell in study["cells"]:
-            result = store.read(store.root / "evaluate" / cell["evaluation"][:16])
-            if result:
-                identity = (study["setting"], *(str(value) for value in cell.values()))
-                found[identity] = _cost(store, study["setting"], cell, result)
+    for identity, setting, cell in _cells(studies):
+        if identity not in found and (result := _evaluation(store, cell)):
+            found[identity] = _cost(store, setting, cell, result)
     return list(found.values())
 
 
@@ -70,16 +84,38 @@ def collect_attention(store: Store, studies: Iterable[Mapping[str, Any]]) -> lis
     import pyarrow.parquet as pq
 
     found: dict[tuple[str, ...], AttentionRecord] = {}
+    for identity, setting, cell in _cells(studies):
+        file = store.root / "evaluate" / cell["evaluation"][:16] / "attention.parquet"
+        if cell["composition"] != "fusion" or identity in found or not file.is_file():
+            continue
+        shares = {(r["language"], r["layer"], r["module"]): r["attention"] for r in pq.read_table(file).to_pylist()}
+        row = Row(cell["regime"], cell["composition"], cell["intermediate"])
+        found[identity] = AttentionRecord(setting, row, cell["target"], cell["seed"], cell["evaluation"], shares)
+    return list(found.values())
+
+
+def collect_sweeps(studies: Mapping[str, Mapping[str, Any]]) -> list[Sweep]:
+    """The studies, by name, whose recipes sweep what no row shows: their points' labels and settings."""
+    found = []
+    for name, study in studies.items():
+        points = study.get("points", [])
+        keys = [key for key in points[0]["values"] if key != "intermediate"] if points else []
+        settings = {point["label"]: point["setting"] for point in points}
+        if len(settings) > 1:
+            found.append(Sweep(name, tuple(keys), settings))
+    return found
+
+
+def _cells(studies: Iterable[Mapping[str, Any]]) -> Iterator[tuple[tuple[str, ...], str, Mapping[str, Any]]]:
+    """Every cell with its setting, and with what makes it the same in two points or studies."""
     for study in studies:
         for cell in study["cells"]:
-            file = store.root / "evaluate" / cell["evaluation"][:16] / "attention.parquet"
-            if cell["composition"] != "fusion" or not file.is_file():
-                continue
-            shares = {(r["language"], r["layer"], r["module"]): r["attention"] for r in pq.read_table(file).to_pylist()}
-            row = Row(cell["regime"], cell["composition"], cell["intermediate"])
-            record = AttentionRecord(study["setting"], row, cell["target"], cell["seed"], cell["evaluation"], shares)
-            found[study["setting"], *(str(value) for value in cell.values())] = record
-    return list(found.values())
+            setting = study["points"][cell["point"]]["setting"] if "point" in cell else study["setting"]
+            yield (setting, *(str(cell[name]) for name in cell if name != "point")), setting, cell
+
+
+def _evaluation(store: Store, cell: Mapping[str, Any]) -> Result | None:
+    return store.read(store.root / "evaluate" / cell["evaluation"][:16])
 
 
 def _cost(store: Store, setting: str, cell: Mapping[str, Any], evaluation: Result) -> Cost:

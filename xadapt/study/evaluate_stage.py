@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from safetensors.torch import load_file
@@ -12,8 +13,8 @@ from transformers import PreTrainedModel
 from xadapt.data import Rows, Source
 from xadapt.data.rows import joined_splits
 from xadapt.errors import UserError
-from xadapt.evaluation.attention import AttentionMeans, fused_modules
-from xadapt.evaluation.predictions import PredictionFile
+from xadapt.evaluation.attention import AttentionMeans, fused_modules, write_attention
+from xadapt.evaluation.finished import FinishedLanguages
 from xadapt.evaluation.retrieval import sentence_vectors
 from xadapt.evaluation.zero_shot import LanguageResult, Predictor, evaluate_languages, model_predictor
 from xadapt.formats import FORMATS, Features
@@ -24,39 +25,58 @@ from xadapt.study.surroundings import REGIME_SPEC, Surroundings, load_planned, t
 from xadapt.tasks import Task
 from xadapt.tasks.user import task_of
 from xadapt.training.cost import peak_memory
-from xadapt.training.loop import default_token_budget, make_accelerator
+from xadapt.training.device import default_token_budget, make_accelerator
 
 
 def evaluate(around: Surroundings) -> dict[str, Any]:
     """Predict and score; predictions.parquet and scores.json in the folder, and the stage's record.
 
-    Where a fusion lies in the model, attention.parquet says what it attended to.
+    Where a fusion lies in the model, attention.parquet says what it attended to. Languages that an earlier start finished
+    are not predicted again.
     """
     spec, device = around.stage.spec, make_accelerator(around.stage.spec["dtype"]).device
     task = task_of(spec)
-    scores: list[dict[str, Any]] = []
-    with PredictionFile(around.folder / "predictions.parquet", task) as file, peak_memory(device) as peak:
+    finished = FinishedLanguages(around.progress / "languages", task)
+    found = finished.read(list(spec["languages"]))
+    begun = list(found)
+    with closing(finished), peak_memory(device) as peak:
         predict, attention, layer = _predictor(around, task)
         started = time.perf_counter()
         for result in evaluate_languages(
-            task, _languages(around, task), predict, around.backbone.tokenizer, max_length=spec["max_seq_length"],
-            token_cache=token_cache(), keep=file.write, attention=attention,
+            task, _languages(around, task, done=begun), predict, around.backbone.tokenizer,
+            max_length=spec["max_seq_length"], token_cache=token_cache(), keep=finished.write, attention=attention,
         ):  # fmt: skip
-            scores.append(_score(result))
-        seconds = time.perf_counter() - started
-    attention.write(around.folder / "attention.parquet")
-    (around.folder / "scores.json").write_text(json.dumps(scores, indent=1))
-    rows = sum(score["n"] for score in scores)
+            seconds, started = time.perf_counter() - started, time.perf_counter()
+            attended = [vars(mean) for mean in attention.means(result.lang)]
+            found[result.lang] = {"score": _score(result), "attention": attended, "seconds": seconds}
+            finished.finish(result.lang, found[result.lang])
+    return _written(around, finished, found) | {"retrieval_layer": layer, "peak_memory_mib": peak.mib} | _resumed(begun)
+
+
+def _written(around: Surroundings, finished: FinishedLanguages, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what the languages' evaluations gave, in the order of the spec; the part of the record that says it."""
+    spec, folder = around.stage.spec, around.folder
+    languages = [found[lang] for lang in spec["languages"]]
+    finished.join(list(spec["languages"]), folder / "predictions.parquet")
+    write_attention([mean for lang in languages for mean in lang["attention"]], folder / "attention.parquet")
+    scores = [lang["score"] for lang in languages]
+    (folder / "scores.json").write_text(json.dumps(scores, indent=1))
+    rows, seconds = sum(score["n"] for score in scores), sum(lang["seconds"] for lang in languages)
     return {
-        "scores": scores, "dtype": spec["dtype"], "retrieval_layer": layer, "rows": rows, "seconds": round(seconds, 3),
-        "rows_per_second": round(rows / seconds, 3), "peak_memory_mib": peak.mib,
+        "scores": scores, "dtype": spec["dtype"], "rows": rows, "seconds": round(seconds, 3),
+        "rows_per_second": round(rows / seconds, 3),
     }  # fmt: skip
 
 
-def _languages(around: Surroundings, task: Task) -> Iterator[tuple[str, Iterable[Rows]]]:
+def _resumed(begun: Sequence[str]) -> dict[str, Any]:
+    return {"resumed_after": list(begun)} if begun else {}
+
+
+def _languages(around: Surroundings, task: Task, done: Collection[str]) -> Iterator[tuple[str, Iterable[Rows]]]:
     cap = around.stage.spec["max_samples"]
     for lang, planned in around.stage.spec["languages"].items():
-        yield lang, _test_rows(around.source, task, lang, cap, planned)
+        if lang not in done:
+            yield lang, _test_rows(around.source, task, lang, cap, planned)
 
 
 def _test_rows(source: Source, task: Task, lang: str, cap: int | None, planned: str) -> Iterable[Rows]:

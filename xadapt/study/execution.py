@@ -1,29 +1,11 @@
 """How a plan is run on this machine, none of which changes a result; torch-free."""
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
-from xadapt.errors import UserError
+from xadapt.training.settings import SaveEvery
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-@dataclass(frozen=True)
-class SaveEvery:
-    """How often a training keeps a checkpoint: every so many steps, or seconds."""
-
-    steps: int | None = None
-    seconds: float | None = None
-
-    @classmethod
-    def of(cls, text: str, *, place: str = "--save-every") -> "SaveEvery":
-        """From `200` (steps), `30s`, `10m` or `2h`; UserError for anything else."""
-        found = re.fullmatch(r"(\d{1,9})([smh]?)", text.strip())
-        if not found or not int(found[1]):
-            raise UserError(f"{place} {text}: give a number of steps, such as 200, or a time, such as 90s, 10m or 2h")
-        number, unit = int(found[1]), found[2]
-        return cls(seconds=number * _UNITS[unit]) if unit else cls(steps=number)
+TEN_MINUTES = SaveEvery(seconds=600.0)
 
 
 @dataclass(frozen=True)
@@ -36,7 +18,7 @@ class Execution:
     one a GPU here, and as many as there is room for on Ray.
     """
 
-    save_every: SaveEvery = SaveEvery(seconds=600.0)
+    save_every: SaveEvery = TEN_MINUTES
     together: bool = False
     retry_in_fp32: bool = False
     jobs: int | None = None

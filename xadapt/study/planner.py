@@ -1,39 +1,37 @@
 """The Planner: what every stage of a recipe is, and what it needs; torch-free."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
-from xadapt.data.sources import Source, open_source
-from xadapt.data.synonyms import read_neighbours
 from xadapt.errors import UserError
 from xadapt.metrics import get_metric
-from xadapt.models.identity import backbone_identity
+from xadapt.study.looked_up import LookedUp
 from xadapt.study.module_folder import import_stage
-from xadapt.study.precision import resolve_dtype
 from xadapt.study.recipe import Recipe
 from xadapt.study.stage import Stage
 from xadapt.tasks import Task, get_task
 from xadapt.tasks.catalogue import TrainingData, get_training_data, train_task_of
 from xadapt.tasks.spec import Split
 from xadapt.tasks.user import stored_spec
-from xadapt.training.settings import TrainingSettings, check_robust
+from xadapt.training.settings import Mixing, TrainingSettings, check_robust
 
 # how a target is trained on what a joint composition gives it
 _ON_TOP = {"full": "continue", "adapter": "stack", "lora": "stack"}
 
 
 class Planner:
-    """Makes stages of one recipe; holds what is looked up once: source, identities, data type.
+    """Makes the stages of one recipe under its first seed; `under_seed` makes those of another of them.
 
     notes collects what a user should be told of the plan.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, found: LookedUp) -> None:
         self.recipe = recipe
-        self.source: Source = open_source(recipe.data)
-        self.backbone = backbone_identity(recipe.backbone)
+        self.source, self.backbone = found, found.backbone
+        self.regimes = dict(recipe.regimes.items())
+        self._behind: dict[tuple[str, ...], Stage] = {}  # what several cells rest on
         self.where = {"backbone": recipe.backbone, "data": recipe.data}
         self.notes: list[str] = []
 
@@ -70,6 +68,11 @@ class Planner:
 
         A module that the recipe names is imported. UserError where it is not of the study's regime.
         """
+        if (name, regime) not in self._behind:
+            self._behind[name, regime] = self._intermediate(name, regime)
+        return self._behind[name, regime]
+
+    def _intermediate(self, name: str, regime: str) -> Stage:
         if name in self.recipe.modules:
             return self._import(name, regime)
         data = get_training_data(name, role="intermediate")
@@ -79,6 +82,12 @@ class Planner:
 
     def joint(self, composition: str, regime: str, intermediate: Sequence[str]) -> Stage:
         """What a joint composition makes of several intermediate tasks without any target's data."""
+        key = (composition, regime, *intermediate)
+        if key not in self._behind:
+            self._behind[key] = self._joint(composition, regime, intermediate)
+        return self._behind[key]
+
+    def _joint(self, composition: str, regime: str, intermediate: Sequence[str]) -> Stage:
         if composition == "multitask":
             if given := [name for name in intermediate if name in self.recipe.modules]:
                 raise UserError(f"modules has {given[0]}, but multitask trains one model on all tasks; take fusion")
@@ -91,7 +100,7 @@ class Planner:
         return Stage("average", spec, modules, self.where, f"average {', '.join(intermediate)}, {regime}")
 
     def _import(self, name: str, regime: str) -> Stage:
-        wanted = dict(self.recipe.regimes.items())[regime].spec
+        wanted = self.regimes[regime].spec
         path = self.recipe.modules[name]
         stage, notes = import_stage(path, name, wanted, backbone=self.backbone, where=self.where)
         self.notes += notes
@@ -106,9 +115,7 @@ class Planner:
         spec = {"backbone": self.backbone, **self._rows_of(data), **self._shared(regime, composition, settings)}
         behind = f", {composition} {_trained_on(needs)}" if needs else ""
         label = f"train {data.name}, {regime}{behind}"
-        rows = self._count(train_task_of(data.task), data.langs, "train", recipe.max_train_samples)
-        rows = rows and min(rows, recipe.max_train_samples or rows)
-        return Stage("train", spec, needs, self._where(settings), label, _examples(settings, rows))
+        return Stage("train", spec, needs, self._where(settings), label, _examples(settings, [self._train_rows(data)]))
 
     def _mixture(
         self, composition: str, regime: str, intermediate: Sequence[str], needs: tuple[Stage, ...] = ()
@@ -137,12 +144,12 @@ class Planner:
             "mixing": recipe.mixture.mixing.model_dump(),
             **self._shared(regime, composition, settings),
         }
-        counts = [self._count(train_task_of(d.task), d.langs, "train", recipe.max_train_samples) for d in found]
-        rows = None if None in counts else sum(min(count or 0, recipe.mixture.cap) for count in counts)
+        counts = [self._train_rows(data) for data in found]
         mixed = f" with {auxiliary[0].name}" if auxiliary else ""
         what = f"{composition} of " if composition != "none" else ""
         label = f"train {what}{', '.join(intermediate)}{mixed}, {regime}"
-        return Stage("train", spec, needs, self._where(settings), label, _examples(settings, rows))
+        examples = _examples(settings, counts, recipe.mixture.mixing)
+        return Stage("train", spec, needs, self._where(settings), label, examples)
 
     def _mlm(self) -> TrainingData:
         name = "mlm" + (f"@{'+'.join(self.recipe.mixture.mlm_languages)}" if self.recipe.mixture.mlm_languages else "")
@@ -150,13 +157,13 @@ class Planner:
 
     def _shared(self, regime: str, composition: str, settings: TrainingSettings) -> dict[str, Any]:
         """What every training's spec says besides its rows."""
-        numbers = settings.stored() | {"dtype": resolve_dtype(settings.dtype)}
+        numbers = settings.stored() | {"dtype": self.source.dtype(settings.dtype)}
         read = {"regularization", "reference"} if regime == "adapter" else set()
         fusion = {"fusion": self.recipe.fusion.spec.model_dump(include=read)} if composition == "fusion" else {}
         if settings.robust and settings.robust.synonyms:  # what the file says, not where it lies
-            numbers["robust"]["synonyms"] = read_neighbours(Path(settings.robust.synonyms)).identity
+            numbers["robust"]["synonyms"] = self.source.synonyms(settings.robust.synonyms)
         return {
-            "regime": self._regime(regime), "composition": composition, "training": numbers, "seed": self.recipe.seed,
+            "regime": self._regime(regime), "composition": composition, "training": numbers, "seed": self.recipe.every_seed[0],
             **fusion,
         }  # fmt: skip
 
@@ -165,17 +172,18 @@ class Planner:
         return {**self.where, "synonyms": synonyms} if synonyms else self.where
 
     def _regime(self, regime: str) -> dict[str, Any]:
-        return dict(self.recipe.regimes.items())[regime].spec.model_dump(mode="json")
+        return self.regimes[regime].spec.model_dump(mode="json")
 
     def _length(self, data: TrainingData, regime: str, composition: str) -> int:
         own = self.recipe.joint_training(composition).get("max_seq_length")
         return own or self.recipe.training_for(data.task, regime).max_seq_length
 
     def _plain(self, name: str) -> bool:
-        """Whether an intermediate task's training is that of a target that trains on the same rows."""
-        task = get_training_data(name, role="intermediate").task
-        robust = self.recipe.tasks.get(task.name, {}).get("robust")
-        return not (name in self.recipe.modules or self.recipe.mixture.mlm_ratio or robust)
+        """Whether an intermediate task's training is that of a target that trains on the same rows, or on more."""
+        recipe, task = self.recipe, get_training_data(name, role="intermediate").task
+        robust = recipe.tasks.get(task.name, {}).get("robust")
+        more = (recipe.train_cap(task) or math.inf) > (recipe.max_train_samples or math.inf)
+        return not (name in recipe.modules or recipe.mixture.mlm_ratio or robust or more)
 
     def _rows_of(self, data: TrainingData) -> dict[str, Any]:
         """The train rows and the dev rows of a training, by content."""
@@ -185,9 +193,15 @@ class Planner:
         # a target that is all test is selected on the dev split of what it trains on
         dev_task = task if "validation" in task.splits else data_task
         return {
-            "train": self._split(data_task, data.langs, "train", recipe.max_train_samples),
+            "train": self._split(data_task, data.langs, "train", recipe.train_cap(task)),
             "dev": self._split(dev_task, dev_langs, "validation", recipe.max_eval_samples),
         }
+
+    def _train_rows(self, data: TrainingData) -> int | None:
+        """How many rows a training reads of a task, if it can be told."""
+        cap = self.recipe.train_cap(data.task)
+        rows = self.source.count(train_task_of(data.task), data.langs, "train", cap)
+        return rows and min(rows, cap or rows)  # the cap is on the languages' sum
 
     def evaluate(self, task: Task, model: Stage | None) -> Stage:
         """The zero-shot evaluation of a model, or of the backbone itself, on the task's languages."""
@@ -208,7 +222,7 @@ class Planner:
             "languages": {code: self._identity(task, code) for code in languages},
             "max_samples": cap,
             "max_seq_length": numbers["max_seq_length"] if task.trains else task.max_seq_length,
-            "dtype": numbers["dtype"] if numbers else resolve_dtype(recipe.training.get("dtype", "auto")),
+            "dtype": numbers["dtype"] if numbers else self.source.dtype(recipe.training.get("dtype", "auto")),
             "retrieval_layer": None if task.trains else recipe.retrieval_layer,
         }
         tuned = [code for code, rows in spec["languages"].items() if len(both := rows.split(" ")) > len(set(both))]
@@ -216,7 +230,7 @@ class Planner:
             self.notes.append(
                 f"{task.name}: dev and test are the same rows in {' '.join(tuned)}; the threshold is tuned on test"
             )
-        rows = self._count(task, languages, "test", cap)
+        rows = self.source.count(task, languages, "test", cap)
         sides = rows and rows * (2 if task.format in ("retrieval", "mining") else 1)  # mining: dev and test
         of = model.label.removeprefix("train ") if model else "the backbone itself"
         label = f"evaluate {task.name} on {len(languages)} languages: {of}"
@@ -233,17 +247,36 @@ class Planner:
         identity = " ".join(self.source.identity(task, lang, split) for lang in langs)
         return {**stored_spec(task), "lang": "+".join(langs), "data": identity, "max_samples": cap}
 
-    def _count(self, task: Task, languages: Sequence[str], split: Any, cap: int | None) -> int | None:
-        counts = [self.source.count(task, lang, split) for lang in languages]
-        known = [min(count, cap or count) if count is not None else cap for count in counts]
-        return None if None in known else sum(count for count in known if count is not None)
+
+def under_seed(stage: Stage, seed: int, known: dict[int, Stage]) -> Stage:
+    """The stage as it is under another seed, itself where nothing behind it depends on one; known has those met before.
+
+    A plan's stages differ between seeds in the seed that trainings keep, and in nothing else.
+    """
+    if id(stage) not in known:
+        needs = tuple(under_seed(need, seed, known) for need in stage.needs)
+        own = stage.spec.get("seed", seed) != seed
+        changed = own or any(new is not old for new, old in zip(needs, stage.needs, strict=True))
+        spec = {**stage.spec, "seed": seed} if own else stage.spec
+        known[id(stage)] = replace(stage, spec=spec, needs=needs) if changed else stage
+    return known[id(stage)]
 
 
-def _examples(settings: TrainingSettings, rows: int | None) -> int | None:
-    """How many rows a training takes through the encoder, if it can be told."""
+def _examples(settings: TrainingSettings, counts: Sequence[int | None], mixing: Mixing | None = None) -> int | None:
+    """How many rows a training takes through the encoder, if it can be told.
+
+    Copies with synonyms stand in the rows' place; masked language modelling that is mixed in comes on top, as a share of
+    all steps. Of several tasks each counts up to the mixture's cap, as in `training.mixing`.
+    """
     if settings.max_steps:
         return settings.max_steps * settings.batch_size
-    return rows and int(rows * settings.num_train_epochs)
+    copies = settings.robust.copies if settings.robust and settings.robust.method == "synonym" else 1
+    rows = [count * copies for count in counts if count is not None]
+    if len(rows) < len(counts):
+        return None
+    if mixing and len(rows) > 1:
+        rows = [min(count, mixing.cap) for count in rows]
+    return int(sum(rows) * settings.num_train_epochs / (1 - (mixing.mlm_ratio if mixing else 0.0)))
 
 
 def _training_of(model: Stage | None) -> Mapping[str, Any]:

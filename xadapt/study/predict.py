@@ -20,7 +20,7 @@ from xadapt.study.self_check import regime_of, verify_check
 from xadapt.study.store import Result, Store, verify
 from xadapt.tasks import TASKS, Task
 from xadapt.tasks.user import task_of
-from xadapt.training.loop import default_token_budget, make_accelerator
+from xadapt.training.device import default_token_budget, make_accelerator
 from xadapt.training.prediction import predict_logits
 
 

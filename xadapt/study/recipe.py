@@ -23,6 +23,7 @@ from xadapt.tasks.user import add_task_file
 from xadapt.training.settings import TrainingSettings
 
 Samples = Annotated[int, Field(gt=0)] | None
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 # for the attention of a fusion, unless told otherwise: Pfeiffer et al. 2021 for adapters; ours starts at zero scores
@@ -37,7 +38,9 @@ class Recipe(Section):
     several have numbers of their own under mixture and fusion. average weighs intermediate tasks by name, equally without. The caps max_train_samples, max_eval_samples and
     max_predict_samples take the first rows of the train, dev and test splits. task_files name files of users'
     own tasks; modules names folders with modules that others trained, by intermediate task, which are imported instead
-    of trained. An intermediate task or a target trains in English unless languages stand behind its name,
+    of trained. seeds plans every cell once a seed. sweep maps keys, `training.learning_rate` for one in a section, to
+    values, and plans every combination as a recipe of its own (`study.sweep`). max_intermediate_samples takes the place
+    of max_train_samples in trainings of intermediate tasks. An intermediate task or a target trains in English unless languages stand behind its name,
     `mnli@de+ru`. together trains modules side by side on one encoder, where there are several to train, which changes no
     result on a CPU and only the draws of dropout elsewhere. languages restricts the evaluation; without it every language of each target that the data has.
     """
@@ -46,7 +49,9 @@ class Recipe(Section):
     description: str = ""
     backbone: str = "xlm-roberta-base"
     data: str = "hub"
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
+    seeds: tuple[Seed, ...] = ()
+    sweep: dict[str, tuple[Any, ...]] = {}
     task_files: tuple[str, ...] = ()
     intermediate: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
@@ -59,10 +64,18 @@ class Recipe(Section):
     training: dict[str, Any] = {}
     tasks: dict[str, dict[str, Any]] = {}
     max_train_samples: Samples = None
+    max_intermediate_samples: Samples = None
     max_eval_samples: Samples = None
     max_predict_samples: Samples = None
     retrieval_layer: Annotated[int, Field(ge=0)] | None = None
     together: bool = False
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if twice := [seed for at, seed in enumerate(seeds) if seed in seeds[:at]]:
+            raise UserError(f"seeds: {twice[0]} stands twice; remove one")
+        return seeds
 
     @field_validator("task_files")
     @classmethod
@@ -96,6 +109,10 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> "Recipe":
+        if self.seeds and self.seed != self.seeds[0] and "seed" in self.model_fields_set:
+            raise UserError(f"seed is {self.seed} and seeds begin with {self.seeds[0]}; give one of the two")
+        if self.sweep:  # its points are whole, each by itself
+            return self
         if not self.regimes.items():
             raise UserError(f"`regimes` is empty; name one of {', '.join(Regimes.model_fields)}")
         for regime, section in self.regimes.items():
@@ -149,6 +166,17 @@ class Recipe(Section):
             raise UserError(
                 f"{place} has {', '.join(section.compositions)} but `intermediate` is empty; name an intermediate task"
             )
+
+    @property
+    def every_seed(self) -> tuple[int, ...]:
+        """The seeds of the study's cells."""
+        return self.seeds or (self.seed,)
+
+    def train_cap(self, task: Task) -> int | None:
+        """How many of a task's train rows are taken, None for all."""
+        if task.role == "intermediate" and self.max_intermediate_samples:
+            return self.max_intermediate_samples
+        return self.max_train_samples
 
     def training_for(self, task: Task, regime: str, own: Mapping[str, Any] | None = None) -> TrainingSettings:
         """The training numbers of a task under a regime, all overrides applied, `own` last."""

@@ -1,14 +1,16 @@
 """Recipes from YAML files: `extends`, `--set` overrides, and errors that name the key."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from xadapt.errors import UserError, unknown
 from xadapt.study.recipe import Recipe
+from xadapt.study.recipe_errors import located
+from xadapt.study.sweep import sweep_points
 from xadapt.tasks.plain_yaml import parse_yaml
 
 
@@ -28,11 +30,13 @@ def load_recipe(path: str | Path, *, overrides: Sequence[str] = (), options: Map
 
 
 def make_recipe(values: Mapping[str, Any], *, place: str) -> Recipe:
-    """Validate a recipe; UserError names the key at fault, its place and the nearest valid key."""
+    """Validate a recipe, every point of its sweep too; UserError names the key at fault, its place, the nearest key."""
     try:
-        return Recipe.model_validate(dict(values))
+        recipe = Recipe.model_validate(dict(values))
     except ValidationError as error:
-        raise _located(error, place) from error
+        raise located(error, place) from error
+    sweep_points(recipe, place=place)
+    return recipe
 
 
 def find_recipe(path: Path) -> Path:
@@ -80,14 +84,27 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = _merge(merged[key], value) if both else value
+    if "seed" not in above or "seeds" not in above:  # the nearer of the two is meant
+        _forget_other_seeds(merged, above)
     return merged
+
+
+def _forget_other_seeds(values: dict[str, Any], given: Iterable[str]) -> None:
+    for key, other in (("seed", "seeds"), ("seeds", "seed")):
+        if key in given:
+            values.pop(other, None)
 
 
 def _set(values: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise UserError(f"--set '{override}' is not of the form a.b=value")
+    if isinstance(swept := values.get("sweep"), Mapping) and path in swept:
+        raise UserError(f"--set '{override}': the recipe sweeps {path}; override --set 'sweep.{path}=[{text}]'")
+    _forget_other_seeds(values, [path])
     *parents, last = path.split(".")
+    if parents[:1] == ["sweep"]:  # what is swept has dots in its name
+        parents, last = ["sweep"], path.removeprefix("sweep.")
     for key in parents:
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
@@ -96,28 +113,3 @@ def _set(values: dict[str, Any], override: str) -> None:
         values[last] = parse_yaml(text)
     except ValueError as error:
         raise UserError(f"--set '{override}' has no YAML value: {error}") from error
-
-
-def _located(error: ValidationError, place: str) -> UserError:
-    """The first problem pydantic found, in the project's words."""
-    problem = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in problem["loc"])
-    cause = problem.get("ctx", {}).get("error")
-    if isinstance(cause, UserError):
-        return UserError(f"{place}: {cause}")
-    if problem["type"] == "extra_forbidden":
-        *parents, last = (str(part) for part in problem["loc"])
-        section = _section(parents)
-        return unknown("key", last, section.model_fields, place=": ".join(filter(None, (place, ".".join(parents)))))
-    return UserError(f"{place}: {key or 'recipe'} = {problem.get('input')!r}: {problem['msg']}")
-
-
-def _section(loc: Sequence[str]) -> type[BaseModel]:
-    """The model whose keys are valid at a place in a recipe."""
-    from xadapt.study.sections import AdapterSection, FullSection, FusionSection, LoraSection, MixtureSection, Regimes
-
-    sections: dict[tuple[str, ...], type[BaseModel]] = {
-        ("regimes",): Regimes, ("regimes", "full"): FullSection, ("regimes", "adapter"): AdapterSection,
-        ("regimes", "lora"): LoraSection, ("mixture",): MixtureSection, ("fusion",): FusionSection,
-    }  # fmt: skip
-    return sections.get(tuple(loc), Recipe)

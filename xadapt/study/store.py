@@ -182,7 +182,7 @@ class _Claim:
                 return self._commit(made, together)
             except Exception as error:
                 made = error
-        if isinstance(made, UserError) and not any(self.partial.glob(f"{PROGRESS}/*")):
+        if isinstance(made, UserError) and not any(self.partial.glob(f"{PROGRESS}/*/")):
             shutil.rmtree(self.partial, ignore_errors=True)
         else:
             with suppress(OSError):  # the error itself matters more than the note of it

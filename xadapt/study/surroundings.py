@@ -17,7 +17,7 @@ from xadapt.study.stage import Stage
 from xadapt.study.store import PROGRESS, Store
 from xadapt.tasks import Task
 from xadapt.tasks.spec import Split
-from xadapt.training.loop import Monitor
+from xadapt.training.result import Monitor
 
 REGIME_SPEC: TypeAdapter[RegimeSpec] = TypeAdapter(RegimeSpec)
 

@@ -15,8 +15,10 @@ from xadapt.study.surroundings import REGIME_SPEC, Reporter, surround
 from xadapt.study.train_stage import Train
 from xadapt.tasks.user import task_of
 from xadapt.training.cost import Peak, peak_memory
+from xadapt.training.device import make_accelerator
 from xadapt.training.log import JsonLog
-from xadapt.training.loop import FitResult, Training, make_accelerator
+from xadapt.training.loop import Training
+from xadapt.training.result import FitResult
 from xadapt.training.together import Together
 
 # what a stage may say of itself to be trained with others; what is not known here is trained alone

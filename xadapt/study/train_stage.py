@@ -1,7 +1,7 @@
 """The train stage: from rows of one task, or of several, to an artefact."""
 
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -13,59 +13,26 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from xadapt.data import Rows, Source
-from xadapt.data.splits import in_turn
-from xadapt.data.synonyms import read_neighbours, synonym_copies
-from xadapt.errors import UserError
+from xadapt.durable import require_space
 from xadapt.evaluation.zero_shot import model_predictor, score_language
-from xadapt.formats import FORMATS, Features, Format
-from xadapt.formats.cache import encoded
 from xadapt.models.backbone import start_language_head
 from xadapt.models.task_model import MultiTaskModel, OfTask, TaskModel, shares_embedding
-from xadapt.models.trimming import TrimmedVocabulary, trim_vocabulary
+from xadapt.models.trimming import trim_vocabulary
 from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import FusionSpec
 from xadapt.study.self_check import Example, checked, write_check
-from xadapt.study.surroundings import REGIME_SPEC, Surroundings, load_planned, token_cache
-from xadapt.tasks import Task
-from xadapt.tasks.spec import Split
-from xadapt.tasks.user import task_of
+from xadapt.study.surroundings import REGIME_SPEC, Surroundings
+from xadapt.study.task_rows import Encoded, TaskRows
+from xadapt.training.checkpoint import KEPT, Checkpoints
 from xadapt.training.cost import peak_memory
+from xadapt.training.device import default_token_budget, make_accelerator
+from xadapt.training.faults import Diverged
 from xadapt.training.log import JsonLog
-from xadapt.training.loop import FitResult, Monitor, Training, default_token_budget, make_accelerator
+from xadapt.training.loop import Training
 from xadapt.training.mixing import TrainingPart
+from xadapt.training.result import FitResult, Monitor
 from xadapt.training.robust import Perturbation, embedding_scale
 from xadapt.training.settings import Mixing, TrainingSettings
-
-
-@dataclass(frozen=True)
-class _TaskRows:
-    """One task of a training: its rows, and how they are encoded."""
-
-    name: str
-    task: Task
-    train: Rows
-    dev: Rows
-    max_length: int
-    auxiliary: bool
-
-    @property
-    def form(self) -> Format:
-        return FORMATS[self.task.format]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A task's rows as features."""
-
-    of: _TaskRows
-    train: Features
-    dev: Features
-
-    def trimmed(self, vocabulary: TrimmedVocabulary) -> "Encoded":
-        """The same in the positions of a trimmed word embedding."""
-        train, dev = (replace(f, input_ids=vocabulary.map(f.input_ids)) for f in (self.train, self.dev))
-        return replace(self, train=train, dev=dev)
 
 
 class Train:
@@ -73,16 +40,30 @@ class Train:
 
     def __init__(self, around: Surroundings) -> None:
         self.around, self.spec, self.backbone = around, around.stage.spec, around.backbone
-        self.settings = TrainingSettings.model_validate(self.spec["training"])
+        self.checkpoints = Checkpoints(around.progress, around.execution.save_every)
+        self.settings = self._settings()
         several = "tasks" in self.spec
-        self.tasks = [self._task_rows(part) for part in (self.spec["tasks"] if several else [self.spec])]
+        parts = self.spec["tasks"] if several else [self.spec]
+        self.tasks = [TaskRows.of(part, around, self.settings) for part in parts]
         self.mixing = Mixing.model_validate(self.spec["mixing"]) if several else Mixing()
         self.perturbation: Perturbation | None = None
         self.regime = open_regime(REGIME_SPEC.validate_python(self.spec["regime"]))
         self.before = [checked(around, need).folder for need in around.stage.needs]
 
     def run(self) -> dict[str, Any]:
-        """Train and write the artefact; the stage's record."""
+        """Train and write the artefact; the stage's record.
+
+        Where asked to, a training in bfloat16 that diverges goes on in float32 from its last checkpoint.
+        """
+        try:
+            return self._run()
+        except Diverged:
+            if not self.around.execution.retry_in_fp32 or self.settings.dtype != "bfloat16":
+                raise
+        self.settings = self.settings.model_copy(update={"dtype": "float32"})
+        return self._run()
+
+    def _run(self) -> dict[str, Any]:
         found = self.encoded()
         examples = self.examples(found)
         encoder = self._attach()
@@ -96,6 +77,7 @@ class Train:
             )
             found = [features.trimmed(trimmed) for features in found]
         accelerator = make_accelerator(self.settings.dtype)
+        self.require_space(encoder, heads.values())
         with JsonLog(self.log_file) as log, peak_memory(accelerator.device) as self.peak:
             result = self.training(encoder, heads, found, accelerator, log).run()
         if trimmed:
@@ -103,9 +85,19 @@ class Train:
         self.regime.save(encoder, self.around.folder, name=self.module_name)
         return self.finish(encoder, heads, examples, result, trainable)
 
+    def require_space(self, encoder: nn.Module, heads: Iterable[nn.Module]) -> None:
+        """UserError, before the first step, where there is no room for the artefact and the checkpoints."""
+        parameters = [p for module in (encoder, *heads) for p in module.parameters()]
+        moving = sum(p.nbytes for p in parameters if p.requires_grad)
+        whole = sum(p.nbytes for p in parameters) if self.spec["regime"]["name"] == "full" else moving
+        # a state has the parameters, the best ones so far and two moments; a new one is written before the oldest goes
+        require_space(
+            self.around.folder, whole + 4 * moving * (KEPT + 1), what=f"the stage '{self.around.stage.label}'"
+        )
+
     def encoded(self) -> list[Encoded]:
         """Every task's rows as features."""
-        return [self._encoded(task) for task in self.tasks]
+        return [task.encoded(self.around) for task in self.tasks]
 
     def examples(self, found: Iterable[Encoded]) -> list[Example]:
         """What the artefact's check is made on."""
@@ -123,44 +115,21 @@ class Train:
     ) -> dict[str, Any]:  # fmt: skip
         """Write what lies beside the encoder's own files; the record. trainable counts the encoder's parameters."""
         save_file(_head_tensors(heads), self.around.folder / "head.safetensors")
+        os.replace(self.log_file, self.around.folder / "log.jsonl")
         write_check(self.around.folder, encoder, examples, heads)
         return self._record(result, trainable + sum(p.numel() for head in heads.values() for p in head.parameters()))
 
     @property
     def log_file(self) -> Path:
-        return self.around.folder / "log.jsonl"
+        """Where the log grows; it goes to the artefact with the rest."""
+        self.around.progress.mkdir(exist_ok=True)
+        return self.around.progress / "log.jsonl"
 
-    def _task_rows(self, part: Mapping[str, Any]) -> _TaskRows:
-        task = task_of(part["dev"])
-        train, dev = self._rows(part["train"], "train"), self._rows(part["dev"], "validation")
-        if (robust := self.settings.robust) and robust.method == "synonym" and not part.get("auxiliary"):
-            neighbours = read_neighbours(Path(self.around.stage.where["synonyms"]))
-            if neighbours.identity != robust.synonyms:
-                raise UserError(f"{neighbours.place} has changed since the study was planned; run it again")
-            train = synonym_copies(train, neighbours, copies=robust.copies, seed=self.spec["seed"])
-        if task.open_labels:
-            task = task.model_copy(update={"labels": train.labels})
-            dev = dev.relabelled(task.labels)
-        length = part.get("max_seq_length", self.settings.max_seq_length)
-        lang = part["train"]["lang"]
-        name = part.get("name", task.name if lang == "en" else f"{task.name}@{lang}")
-        return _TaskRows(name, task, train, dev, length, part.get("auxiliary", False))
-
-    def _rows(self, of: Mapping[str, Any], split: Split) -> Rows:
-        source: Source = self.around.source
-        langs, identities, cap = of["lang"].split("+"), of["data"].split(" "), of["max_samples"]
-        parts = [
-            load_planned(source, task_of(of), lang, split, cap, identity)
-            for lang, identity in zip(langs, identities, strict=True)
-        ]
-        return parts[0] if len(parts) == 1 else in_turn(parts, limit=cap)
-
-    def _encoded(self, of: _TaskRows) -> Encoded:
-        train, dev = (
-            encoded(of.form, rows, of.task, self.backbone.tokenizer, max_length=of.max_length, folder=token_cache())
-            for rows in (of.train, of.dev)
-        )
-        return Encoded(of, train, dev)
+    def _settings(self) -> TrainingSettings:
+        """The stage's numbers, in the data type that an earlier start went on in."""
+        settings = TrainingSettings.model_validate(self.spec["training"])
+        heads = [found for step in self.checkpoints.steps() if (found := self.checkpoints.values(step))]
+        return settings.model_copy(update={"dtype": heads[0]["values"]["dtype"]}) if heads else settings
 
     @property
     def module_name(self) -> str | None:
@@ -190,7 +159,7 @@ class Train:
         special = {tokenizer.bos_token_id, tokenizer.eos_token_id}
         return Perturbation(robust, scale=embedding_scale(encoder), special_ids=special)
 
-    def _head(self, of: _TaskRows, encoder: PreTrainedModel) -> nn.Module:
+    def _head(self, of: TaskRows, encoder: PreTrainedModel) -> nn.Module:
         head = of.form.head(encoder.config.hidden_size, of.task, encoder.config.hidden_dropout_prob)
         assert head is not None
         if shares_embedding(head):
@@ -226,7 +195,7 @@ class Train:
             model, parts, self.settings, seed=self.spec["seed"], pad_token_id=pad, accelerator=accelerator,
             evaluate=evaluate, metric=self._metric(), mixing=self.mixing,
             monitors=[log, *self.around.reporter.monitors(self.around.stage)],
-            penalty=lambda: self.regime.penalty(encoder),
+            penalty=lambda: self.regime.penalty(encoder), checkpoints=self.checkpoints,
         )  # fmt: skip
 
     def _metric(self) -> str:
@@ -248,11 +217,15 @@ class Train:
             "dev_samples": sum(len(of.dev) for of in self.tasks),
             "dev_skipped": sum(of.dev.skipped for of in self.tasks),
         }
+        resumed: dict[str, Any] = {"resumed_at": result.resumed} if result.resumed else {}
+        if self.settings.dtype != self.spec["training"]["dtype"]:
+            resumed["retried_in_fp32"] = True
         several = {"tasks": {of.name: len(of.train) for of in self.tasks}} if len(self.tasks) > 1 else {}
         return (
             labels
             | counts
             | several
+            | resumed
             | {
                 "steps": len(result.losses),
                 "final_loss": result.losses[-1],

@@ -1,16 +1,20 @@
 """The training log: one JSON line a step and a selection."""
 
 import json
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 
 class JsonLog:
-    """A monitor that writes `{"step": .., "loss": ..}` lines, full precision, flushed at once."""
+    """A monitor that writes `{"step": .., "loss": ..}` lines, full precision, flushed at once.
+
+    Lines that a file has already stay until `rewind` says from where it is written on.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
@@ -28,6 +32,18 @@ class JsonLog:
 
     def selection(self, step: int, epoch: float, metrics: dict[str, float], best: bool) -> None:
         self._write({"step": step, "epoch": epoch, "dev": metrics, "best": best})
+
+    def mark(self) -> int:
+        """The bytes written so far, which are on disk when this returns."""
+        os.fsync(self._file.fileno())
+        return os.fstat(self._file.fileno()).st_size
+
+    def rewind(self, mark: int) -> bool:
+        """Drop what was written after `mark`; False if not even that much is there."""
+        if os.fstat(self._file.fileno()).st_size < mark:
+            return False
+        self._file.truncate(mark)
+        return True
 
     def _write(self, line: dict[str, Any]) -> None:
         self._file.write(json.dumps(line) + "\n")

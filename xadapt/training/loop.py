@@ -4,113 +4,47 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from xadapt.errors import UserError
+from xadapt import interruption
 from xadapt.formats.features import collate
+from xadapt.interruption import Interrupted
+from xadapt.memory import out_of_memory, release_memory
 from xadapt.training.batching import micro_batches
+from xadapt.training.checkpoint import Checkpoints
 from xadapt.training.cost import counted_flops
+from xadapt.training.device import default_token_budget
 from xadapt.training.dropout import CpuDropout
+from xadapt.training.faults import check_finite, check_parameters, halved
 from xadapt.training.mixing import TrainingPart, mixed_batches, mixture_epoch
 from xadapt.training.optimizer import make_optimizer, make_schedule
+from xadapt.training.ranks import Ranks
+from xadapt.training.result import FitResult, Monitor
 from xadapt.training.settings import Mixing, TrainingSettings
-
-
-class Monitor(Protocol):
-    """Told of every step and selection; the log file and the progress bar are monitors."""
-
-    def step(self, step: int, total: int, values: dict[str, Any]) -> None: ...
-
-    def selection(self, step: int, epoch: float, metrics: dict[str, float], best: bool) -> None: ...
-
-
-@dataclass
-class FitResult:
-    """What a training did.
-
-    losses holds the mean loss of every step; best_metric the dev score of the parameters that were kept, taken
-    at best_step; decay the product of (1 - learning_rate * weight_decay) up to there; seconds and
-    examples_per_second cover the training steps alone, padding the share of padded positions. flops_per_step counts
-    forward and backward pass of the first step.
-    """
-
-    losses: list[float] = field(default_factory=list)
-    best_metric: float = -math.inf
-    best_step: int = 0
-    decay: float = 1.0
-    seconds: float = 0.0
-    examples: int = 0
-    tokens: int = 0
-    positions: int = 0
-    flops_per_step: int = 0
-
-    @property
-    def examples_per_second(self) -> float:
-        return self.examples / self.seconds if self.seconds else 0.0
-
-    @property
-    def padding(self) -> float:
-        return 1 - self.tokens / self.positions if self.positions else 0.0
-
-
-@dataclass(frozen=True)
-class Step:
-    """One optimizer batch: its number, the part it is of, and the micro-batches: their features and these padded."""
-
-    number: int
-    part: TrainingPart
-    features: list[list[int]]
-    batches: list[dict[str, Tensor]]
-
-    @property
-    def examples(self) -> int:
-        """How many features all micro-batches have together."""
-        return sum(map(len, self.features))
-
-    @cached_property
-    def units(self) -> int:
-        """What the loss of the whole step is a mean over."""
-        return sum(self.part.format.units(batch["labels"]) for batch in self.batches)
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """A micro-batch's share of the step's loss."""
-        return self.part.format.loss(logits, labels) / self.units
-
-
-def make_accelerator(dtype: str) -> Accelerator:
-    """An Accelerator for "float32" or "bfloat16", whatever an earlier stage of this process ran in."""
-    AcceleratorState._reset_state(reset_partial_state=False)
-    return Accelerator(mixed_precision="bf16" if dtype == "bfloat16" else "no")
-
-
-def default_token_budget(device: torch.device) -> int:
-    """Padded tokens a forward pass takes at once.
-
-    On a CPU few: activations of 1,024 tokens stay in its caches and are handed out again by the allocator, where
-    those of 4,096 are mapped anew each time (measured a quarter slower). A GPU wants many.
-    """
-    return 1024 if device.type == "cpu" else 32768
+from xadapt.training.state import Rewindable, captured, random_states, restore, set_random_states
+from xadapt.training.step import Step
 
 
 class Training:
     """One training of one model: rows of one task or of several in, the best parameters left in the model.
 
     evaluate gives the dev metrics of the model as it stands, the headline under `metric`. penalty is added to the
-    loss of every step. token_budget bounds the padded tokens of a micro-batch and changes nothing but memory.
+    loss of every step. token_budget bounds the padded tokens of a micro-batch and changes nothing but memory: it is halved
+    where memory does not suffice. With checkpoints the state is kept as often as they say and where a stop is asked for,
+    and a later training of the same goes on from there, to the last bit. What a CPU's dropout draws is from generator,
+    without one from torch's own.
     """
 
     def __init__(
         self, model: nn.Module, parts: Sequence[TrainingPart], settings: TrainingSettings, *, seed: int,
         pad_token_id: int, accelerator: Accelerator, evaluate: Callable[[], dict[str, float]], metric: str,
         monitors: list[Monitor], mixing: Mixing | None = None, penalty: Callable[[], Tensor | None] = lambda: None,
-        token_budget: int | None = None,
+        token_budget: int | None = None, checkpoints: Checkpoints | None = None,
     ) -> None:  # fmt: skip
         self.parts, self.settings, self.mixing, self.seed = parts, settings, mixing or Mixing(), seed
         self.pad_token_id, self.accelerator, self.penalty = pad_token_id, accelerator, penalty
@@ -120,60 +54,154 @@ class Training:
         self.total_steps = settings.max_steps or math.ceil(self.steps_per_epoch * settings.num_train_epochs)
         self.trainable = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         optimizer = make_optimizer(self.trainable, settings)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        # gradients of several processes are added up by ranks, once a step, instead of by a wrapper of the model
+        self.model = accelerator.prepare_model(model, evaluation_mode=True)
+        self.optimizer, self.ranks = accelerator.prepare_optimizer(optimizer), Ranks(accelerator)
         self.schedule = make_schedule(self.optimizer, settings, self.total_steps)
         self.result = FitResult()
-        self._decay = 1.0
-        self._best: dict[str, Tensor] = {}
+        self.checkpoints = checkpoints
+        self.generator: torch.Generator | None = None
+        self.decay = 1.0
+        self.best: dict[str, Tensor] = {}
+
+    @property
+    def steps(self) -> int:
+        """How many steps were taken."""
+        return len(self.result.losses)
 
     def run(self) -> FitResult:
-        """Train to the last step, then put the best parameters back; UserError where loss or gradient is not finite."""
-        torch.manual_seed(self.seed)
-        for number, part, indices in self.order():
-            started = time.perf_counter()
-            self.model.train()
-            with counted_flops() if number == 1 else nullcontext() as counter:
-                step = self.prepare(number, part, indices)
-                loss, penalty = self._backward(step), self._penalise()
-            if counter:
-                self.result.flops_per_step = counter.get_total_flops()
-            self.apply(step, loss, penalty=penalty, started=started)
+        """Train to the last step, then put the best parameters back.
+
+        Raises Diverged where loss, gradient or parameters are not finite, and Interrupted once the state is kept.
+        """
+        self.start()
+        try:
+            self.settle()
+            for number, part, indices in self.order():
+                self._take(number, part, indices)
+                self.settle()
+        except Interrupted:
+            self.save()
+            raise
         self.restore_best()
         return self.result
 
+    def start(self, at: int | None = None) -> None:
+        """Begin, or go on from the latest whole checkpoint; `at` says which, 0 none."""
+        seed = self.generator.manual_seed if self.generator else torch.manual_seed
+        seed(self.seed + self.ranks.rank)
+        found = self.checkpoints.all() if self.checkpoints and at != 0 else ()
+        for checkpoint in found:
+            if at in (None, checkpoint.step) and restore(self, checkpoint):
+                self.result.resumed = [*self.result.resumed, checkpoint.step]
+                return
+        for monitor in self.monitors:
+            if isinstance(monitor, Rewindable):
+                monitor.rewind(0)
+
     def order(self) -> Iterator[tuple[int, TrainingPart, list[int]]]:
-        """The number of every step, from 1, the part it is of and its rows."""
-        batches = mixed_batches(self.parts, self.mixing, batch_size=self.settings.batch_size, seed=self.seed)
-        for number, (part, indices) in zip(range(1, self.total_steps + 1), batches, strict=False):
+        """The number of every step that is left, the part it is of and its rows; the first of all is number 1."""
+        done = self.steps
+        batches = mixed_batches(
+            self.parts, self.mixing, batch_size=self.settings.batch_size, seed=self.seed, start=done
+        )
+        for number, (part, indices) in zip(range(done + 1, self.total_steps + 1), batches, strict=False):
             yield number, part, indices
 
+    def _take(self, number: int, part: TrainingPart, indices: Sequence[int]) -> None:
+        """One step, cut smaller for as long as memory does not suffice."""
+        started = time.perf_counter()
+        self.model.train()
+        step = self.prepare(number, part, indices)
+        while (found := self._gradient(step)) is None:
+            release_memory()
+            step = self.recut(step)
+        self.ranks.add_gradients(parameter for _, parameter in self.trainable)
+        loss, penalty = self.ranks.total(*found)
+        self.apply(step, loss, penalty=penalty, started=started)
+
+    def _gradient(self, step: Step) -> tuple[float, float] | None:
+        """Accumulate a step's gradient; its loss and penalty, or, with nothing drawn or moved, None: it did not fit."""
+        states = random_states(self)
+        try:
+            with counted_flops() if step.number == 1 else nullcontext() as counter:
+                loss, penalty = self._backward(step), self._penalise()
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            self.cut_smaller(step)
+            set_random_states(self, states)
+            return None
+        if counter:
+            self.result.flops_per_step = counter.get_total_flops()
+        return loss, penalty
+
+    def cut_smaller(self, step: Step) -> None:
+        """Forget a step's gradient and halve the token budget; UserError if it was cut into single rows."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.token_budget = halved(self.token_budget, step.sizes)
+
     def prepare(self, number: int, part: TrainingPart, indices: Sequence[int]) -> Step:
-        """Cut a step's rows and pad them."""
-        cut = list(micro_batches(indices, part.features.lengths, token_budget=self.token_budget))
-        batches = [collate(part.features, rows, self.pad_token_id, draw=(self.seed, number)) for rows in cut]
-        for batch in batches:
-            self.result.tokens += int(batch["attention_mask"].sum())
-            self.result.positions += batch["attention_mask"].numel()
-        return Step(number, part, cut, batches)
+        """Cut a step's rows, or this process's share of them, and pad them."""
+        mine = self.ranks.share(indices, part.features.lengths)
+        step = self.recut(Step(number, part, [mine], [], len(indices), 0))
+        units = self.ranks.total(sum(part.format.units(batch["labels"]) for batch in step.batches))
+        return replace(step, units=units[0])
+
+    def recut(self, step: Step) -> Step:
+        """The same rows, cut by the token budget as it is now."""
+        features, rows = step.part.features, [row for rows in step.features for row in rows]
+        cut = list(micro_batches(rows, features.lengths, token_budget=self.token_budget))
+        batches = [collate(features, rows, self.pad_token_id, draw=(self.seed, step.number)) for rows in cut]
+        return replace(step, features=cut, batches=batches)
 
     def apply(self, step: Step, loss: float, *, started: float, penalty: float = 0.0) -> None:
-        """Take the step once its gradient is there, tell of it, and select if it is time.
+        """Take the step once its gradient is there, and tell of it.
 
-        loss is the step's, started the clock's reading (`time.perf_counter`) when it began. Raises UserError where
+        loss is the step's, started the clock's reading (`time.perf_counter`) when it began. Raises Diverged where
         loss or gradient is not finite.
         """
-        self._check_finite("loss", loss + penalty, step.number)
+        self._check(loss + penalty, None, step.number)
         norm = self._clip()
-        self._check_finite("gradient norm", norm, step.number)
+        self._check(loss + penalty, norm, step.number)
         self._update()
         self.result.losses.append(loss + penalty)
         self.result.examples += step.examples
+        self.result.tokens += step.tokens
+        self.result.positions += sum(tokens for _, tokens in step.sizes)
         self.result.seconds += time.perf_counter() - started
         values = {"loss": loss + penalty, "grad_norm": norm, "learning_rate": self._used_learning_rate}
         values |= {"examples_per_second": self.result.examples_per_second, "epoch": step.number / self.steps_per_epoch}
         self._tell(step.number, values | self._of_several(step.part) | ({"penalty": penalty} if penalty else {}))
-        if self._selects(step.number):
-            self._select(step.number)
+
+    def settle(self) -> None:
+        """After a step: select if it is time and not done, keep the state if it is due, leave if a stop is asked for."""
+        self.select_if_due()
+        due, stop = self.ranks.total(self.due(), interruption.requested() is not None)
+        if due:
+            self.save()
+        if stop and self.steps < self.total_steps:
+            raise Interrupted(interruption.requested())
+
+    def select_if_due(self) -> None:
+        """Take the dev score after the last step, if it is time and was not done."""
+        done = self.steps
+        if done and self._selects(done) and self.result.selected < done:
+            self._select(done)
+
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint; behind the last step there is none."""
+        inside = 0 < self.steps < self.total_steps
+        return self.checkpoints is not None and inside and self.checkpoints.due(self.steps)
+
+    def save(self) -> None:
+        """Keep the state as it is after the last step; Diverged, with nothing written, if it is not finite."""
+        if self.checkpoints and self.steps:
+            self._check_parameters()
+            state = captured(self)
+            if self.ranks.main:
+                self.checkpoints.write(state)
+            self.ranks.wait()
 
     def _tell(self, step: int, values: Mapping[str, Any]) -> None:
         for monitor in self.monitors:
@@ -209,21 +237,21 @@ class Training:
 
     def _penalise(self) -> float:
         """Add the penalty's gradient to the step's; its value."""
-        penalty = self.penalty()
+        penalty = self.penalty() if self.ranks.main else None
         if penalty is None:
             return 0.0
         self.accelerator.backward(penalty)
         return penalty.item()
 
     def _dropout(self) -> AbstractContextManager[object]:
-        return CpuDropout() if self.accelerator.device.type == "cpu" else nullcontext()
+        return CpuDropout(self.generator) if self.accelerator.device.type == "cpu" else nullcontext()
 
-    def _check_finite(self, what: str, value: float, step: int) -> None:
-        if not math.isfinite(value):
-            raise UserError(
-                f"the {what} is {value} at step {step}: training diverged at learning_rate "
-                f"{self.settings.learning_rate:g}; lower --learning-rate or set --dtype float32"
-            )
+    def _check(self, loss: float, norm: float | None, step: int) -> None:
+        rate = self.settings.learning_rate
+        check_finite(loss, norm, self.model.named_parameters(), step=step, learning_rate=rate)
+
+    def _check_parameters(self) -> None:
+        check_parameters(self.trainable, step=self.steps, learning_rate=self.settings.learning_rate)
 
     def _clip(self) -> float:
         """Clip the gradient; its norm before."""
@@ -236,26 +264,29 @@ class Training:
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._decay *= 1 - self._used_learning_rate * self.settings.weight_decay
+        self.decay *= 1 - self._used_learning_rate * self.settings.weight_decay
 
     def _selects(self, step: int) -> bool:
         every = self.settings.eval_steps
         return step == self.total_steps or step % self.steps_per_epoch == 0 or bool(every and step % every == 0)
 
     def _select(self, step: int) -> None:
-        metrics = self.evaluate()
+        self._check_parameters()
+        with interruption.held() if self.ranks.count > 1 else nullcontext():  # or one of them leaves the others waiting
+            metrics = self.ranks.of_main(self.evaluate())
+        self.result.selected = step
         best = metrics[self.metric] > self.result.best_metric
         if best:
             self.result.best_metric, self.result.best_step = metrics[self.metric], step
-            self.result.decay = self._decay
+            self.result.decay = self.decay
             if step < self.total_steps:
-                self._best = {name: parameter.detach().cpu().clone() for name, parameter in self.trainable}
+                self.best = {name: parameter.detach().cpu().clone() for name, parameter in self.trainable}
             else:
-                self._best = {}
+                self.best = {}
         for monitor in self.monitors:
             monitor.selection(step, step / self.steps_per_epoch, metrics, best)
 
     def restore_best(self) -> None:
         """Put the best parameters back."""
-        for name, parameter in self.trainable if self._best else ():
-            parameter.data.copy_(self._best[name])
+        for name, parameter in self.trainable if self.best else ():
+            parameter.data.copy_(self.best[name])

@@ -1,5 +1,7 @@
 """The optimisation numbers of a training, under Hugging Face's names; torch-free."""
 
+import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -8,6 +10,7 @@ from xadapt.errors import UserError
 from xadapt.tasks import Task
 
 Positive = Annotated[int, Field(gt=0)]
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class RobustSettings(BaseModel):
@@ -98,6 +101,23 @@ class TrainingSettings(BaseModel):
     def stored(self) -> dict[str, Any]:
         """The numbers as stages keep them; nothing of what is not robust."""
         return self.model_dump(exclude={"robust"}) | ({"robust": self.robust.stored()} if self.robust else {})
+
+
+@dataclass(frozen=True)
+class SaveEvery:
+    """How often a training keeps a checkpoint: every so many steps, or seconds; never, without either."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, text: str, *, place: str = "--save-every") -> "SaveEvery":
+        """From `200` (steps), `30s`, `10m` or `2h`; UserError for anything else."""
+        found = re.fullmatch(r"(\d{1,9})([smh]?)", text.strip())
+        if not found or not int(found[1]):
+            raise UserError(f"{place} {text}: give a number of steps, such as 200, or a time, such as 90s, 10m or 2h")
+        number, unit = int(found[1]), found[2]
+        return cls(seconds=number * _UNITS[unit]) if unit else cls(steps=number)
 
 
 class Mixing(BaseModel):

@@ -11,18 +11,25 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from xadapt import interruption
+from xadapt.interruption import Interrupted
+from xadapt.memory import out_of_memory, release_memory
 from xadapt.models.packing import Context, Packing, Segment, routed_alone
 from xadapt.models.task_model import AnyTaskModel, head_logits, reads_first_token_only
 from xadapt.regimes.several import SharedEncoder
 from xadapt.training.cost import counted_flops
 from xadapt.training.dropout import CpuDropout
-from xadapt.training.loop import FitResult, Step, Training
+from xadapt.training.loop import Training
+from xadapt.training.mixing import TrainingPart
+from xadapt.training.result import FitResult
+from xadapt.training.state import random_states, set_random_states
+from xadapt.training.step import Step
 
 Ended = tuple[str, FitResult | Exception]
 
@@ -49,17 +56,71 @@ class Together:
         be moved to another device. The seconds of a step are shared out by padded tokens. What goes wrong in a
         training's own part of a step ends that training alone, what goes wrong in a pass is raised.
         """
+        self._start()
+        yield from self._settled()
         while self.members:
             began = time.perf_counter()
-            begun = [member.begin() for member in self.members]
-            self._accumulate(begun)
+            while (begun := self._gradients()) is None:
+                release_memory()
             elapsed, positions = time.perf_counter() - began, sum(step.positions for step in begun)
             for step in begun:
-                self.shared.route(routed_alone(step.member.name))
-                if ended := step.end(elapsed * step.positions / positions):
-                    self.members.remove(step.member)
-                    yield step.member.name, ended
-                    self.shared.encoder.to(step.member.training.accelerator.device)
+                if error := step.apply(elapsed * step.positions / positions):
+                    yield from self._ended(step.member, error)
+            yield from self._settled()
+
+    def _start(self) -> None:
+        """Begin all, or let all go on from the latest step that all have a checkpoint of: they move in lockstep."""
+        trainings = [member.training for member in self.members]
+        known = [set(t.checkpoints.steps()) if t.checkpoints else set() for t in trainings]
+        for step in [*sorted(set.intersection(*known), reverse=True), 0]:
+            for training in trainings:
+                training.start(step)
+            if all(training.steps == step for training in trainings):
+                return
+
+    def _settled(self) -> Iterator[Ended]:
+        """After a step of all: selections, ends, and checkpoints of all at once; Interrupted where a stop is asked for."""
+        try:
+            for member in list(self.members):
+                self.shared.route(routed_alone(member.name))
+                if ended := member.settle():
+                    yield from self._ended(member, ended)
+            due = [m.training for m in self.members if m.training.due()]
+            for member in self.members if due else ():
+                member.training.save()
+            if self.members:
+                interruption.check()
+        except Interrupted:
+            for member in self.members:
+                member.training.save()
+            raise
+
+    def _ended(self, member: "_Member", ended: FitResult | Exception) -> Iterator[Ended]:
+        self.shared.route(routed_alone(member.name))
+        self.members.remove(member)
+        yield member.name, ended
+        self.shared.encoder.to(member.training.accelerator.device)
+
+    def _gradients(self) -> "list[_Begun] | None":
+        """A step of all members with its gradient; None, with nothing drawn or moved, where memory did not suffice."""
+        states = [random_states(member.training) for member in self.members]
+        begun = [member.begin() for member in self.members]
+        try:
+            self._accumulate(begun)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            for step, state in zip(begun, states, strict=True):
+                step.member.training.optimizer.zero_grad(set_to_none=True)
+                set_random_states(step.member.training, state)
+            # the largest give way first; where all are single rows, one fails and ends them
+            worst = max(begun, key=lambda step: max(tokens for _, tokens in step.step.sizes))
+            worst.member.training.cut_smaller(worst.step)
+            self.budget = min(self.budget, *(step.member.training.token_budget for step in begun))
+            return None
+        for step in begun:
+            step.member.ahead = None
+        return begun
 
     def _accumulate(self, begun: "Sequence[_Begun]") -> None:
         """Add up the gradients of a step of all members."""
@@ -99,14 +160,34 @@ class _Member:
     """One of the trainings: what it sees next, and what its dropout is drawn from."""
 
     def __init__(self, name: str, training: Training) -> None:
-        self.name, self.training, self.order = name, training, training.order()
+        self.name, self.training = name, training
         self.model = cast(AnyTaskModel, training.model)
         self.own: Context | None = None
+        # the rows of the next step, until its gradient is there
+        self.ahead: tuple[int, TrainingPart, list[int]] | None = None
         if training.accelerator.device.type == "cpu":
-            self.own = partial(CpuDropout, torch.Generator().manual_seed(training.seed))
+            training.generator = torch.Generator()
+            self.own = partial(CpuDropout, training.generator)
+
+    @cached_property
+    def order(self) -> Iterator[tuple[int, TrainingPart, list[int]]]:
+        return self.training.order()
 
     def begin(self) -> "_Begun":
-        return _Begun(self, self.training.prepare(*next(self.order)))
+        self.ahead = self.ahead or next(self.order)
+        return _Begun(self, self.training.prepare(*self.ahead))
+
+    def settle(self) -> FitResult | Exception | None:
+        """Select if it is time; the result after the last step, an error if it is the last for one."""
+        training = self.training
+        try:
+            training.select_if_due()
+            if training.steps < training.total_steps:
+                return None
+            training.restore_best()
+        except Exception as error:
+            return error
+        return training.result
 
 
 _Batch = dict[str, Tensor]
@@ -136,17 +217,13 @@ class _Begun:
         short, name = reads_first_token_only(self.head), self.member.name
         return Segment(name, batch["input_ids"], batch["attention_mask"], short, self.member.own)
 
-    def end(self, seconds: float) -> FitResult | Exception | None:
-        """Apply the gradient; the result after the last step, an error if it is the last for one."""
-        training = self.member.training
+    def apply(self, seconds: float) -> Exception | None:
+        """Apply the gradient; the error if that is not possible."""
         try:
-            training.apply(self.step, self.loss, started=time.perf_counter() - seconds)
-            if self.step.number < training.total_steps:
-                return None
-            training.restore_best()
+            self.member.training.apply(self.step, self.loss, started=time.perf_counter() - seconds)
         except Exception as error:
             return error
-        return training.result
+        return None
 
 
 def _passes(begun: Sequence[_Begun], budget: int) -> Iterator[list[tuple[_Begun, _Batch]]]:

@@ -10,7 +10,7 @@ from xadapt.study.stage import Stage
 
 if TYPE_CHECKING:
     from xadapt.study.executors import StudyReporter
-    from xadapt.training.loop import Monitor
+    from xadapt.training.result import Monitor
 
 # plain values with an "event" and the "key" of a stage
 Report = dict[str, Any]

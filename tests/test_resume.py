@@ -1,0 +1,256 @@
+"""A training that is stopped at any step and begun anew is, to the last bit, the one that was not."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_training import Job, changed, job, snapshot
+from torch import Tensor
+
+from xadapt.data.sources import EmbeddedSource
+from xadapt.formats import FORMATS
+from xadapt.interruption import Interrupted, check, requested, resumable
+from xadapt.models.backbone import Backbone
+from xadapt.models.task_model import MultiTaskModel
+from xadapt.regimes.protocol import open_regime
+from xadapt.regimes.specs import AdapterSpec
+from xadapt.tasks import get_task
+from xadapt.training.checkpoint import Checkpoints
+from xadapt.training.device import make_accelerator
+from xadapt.training.log import JsonLog
+from xadapt.training.loop import Training
+from xadapt.training.mixing import TrainingPart
+from xadapt.training.prediction import predict_logits
+from xadapt.training.settings import Mixing, SaveEvery, TrainingSettings
+
+STEPS = 8
+SETTINGS = changed(max_steps=STEPS, eval_steps=3, max_grad_norm=0.5)
+TIMES = ("examples_per_second",)
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_backbone: Path) -> Backbone:
+    return Backbone(str(tiny_backbone))
+
+
+class StopAt:
+    """A monitor that asks this process to stop, by a signal, when a step is told of, or a selection."""
+
+    def __init__(self, step: int, *, selecting: bool = False) -> None:
+        self.at, self.selecting = step, selecting
+
+    def step(self, step: int, total: int, values: dict[str, Any]) -> None:
+        if step == self.at and not self.selecting:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def selection(self, step: int, epoch: float, metrics: dict[str, float], best: bool) -> None: ...
+
+
+Make = Callable[..., Training]
+
+
+def single(backbone: Backbone, regime: str, format: str) -> Make:
+    def make(folder: Path, *monitors: Any, **more: Any) -> Training:
+        of: Job = job(backbone, regime, format, rows=40)
+        return assembled(of.model, [TrainingPart(of.form, of.features)], of.pad, folder, *monitors, **more)
+
+    return make
+
+
+def mixture(backbone: Backbone) -> Make:
+    """Three tasks of three formats, one of them masked language modelling, which draws what it hides."""
+
+    def make(folder: Path, *monitors: Any, **more: Any) -> Training:
+        parts, heads, encoder = [], {}, None
+        torch.manual_seed(2)
+        encoder = open_regime(AdapterSpec(reduction_factor=4)).attach(backbone, name="multitask")
+        for name in ("mnli", "hellaswag", "mlm"):
+            task = get_task(name)
+            form = FORMATS[task.format]
+            rows = EmbeddedSource().load(task, "en", "train", limit=24)
+            features = form.encode(rows, task, backbone.tokenizer, 64)
+            head = form.head(encoder.config.hidden_size, task, 0.1)
+            assert head is not None
+            heads[name] = head
+            parts.append(TrainingPart(form, features, name, auxiliary=name == "mlm"))
+        model = MultiTaskModel(encoder, heads)
+        pad = backbone.tokenizer.pad_token_id
+        return assembled(model, parts, pad, folder, *monitors, mixing=Mixing(mlm_ratio=0.3), **more)
+
+    return make
+
+
+def assembled(model: torch.nn.Module, parts: list[TrainingPart], pad: int, folder: Path, *monitors: Any, settings: TrainingSettings = SETTINGS, **more: Any) -> Training:  # fmt: skip
+    """A training whose dev score is a number of its parameters, the best of which comes early."""
+    folder.mkdir(exist_ok=True)
+
+    def evaluate() -> dict[str, float]:
+        predict_logits(
+            FirstHead(model), parts[0].features, pad_token_id=pad, token_budget=512, device=torch.device("cpu")
+        )
+        return {"accuracy": -sum(float(p.detach().double().abs().sum()) for p in model.parameters())}
+
+    return Training(
+        model, parts, settings, seed=3, pad_token_id=pad, accelerator=make_accelerator("float32"), evaluate=evaluate,
+        metric="accuracy", monitors=[JsonLog(folder / "log.jsonl"), *monitors],
+        checkpoints=Checkpoints(folder / "checkpoints", SaveEvery()), **more,
+    )  # fmt: skip
+
+
+class FirstHead(torch.nn.Module):
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        task = {"task": "mnli"} if isinstance(self.model, MultiTaskModel) else {}
+        logits: Tensor = self.model(**batch, **task)
+        return logits
+
+
+def everything(training: Training, folder: Path) -> dict[str, Any]:
+    """All that must not depend on where a training was stopped."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    result = training.result
+    return {
+        "parameters": {name: tensor.numpy().tobytes() for name, tensor in snapshot(training.model).items()},
+        "optimizer": [
+            {key: value.numpy().tobytes() for key, value in training.optimizer.state.get(p, {}).items()}
+            for _, p in training.trainable
+        ],
+        "losses": result.losses,
+        "result": (
+            result.best_metric,
+            result.best_step,
+            result.decay,
+            result.examples,
+            result.tokens,
+            result.positions,
+        ),
+        "flops": result.flops_per_step,
+        "rates": [group["lr"] for group in training.optimizer.param_groups],
+        "random": torch.get_rng_state().numpy().tobytes(),
+        "log": [{name: value for name, value in line.items() if name not in TIMES} for line in lines],
+    }
+
+
+def stopped(make: Make, folder: Path, *monitors: Any, **more: Any) -> None:
+    with resumable(), pytest.raises(Interrupted):
+        make(folder, *monitors, **more).run()
+    assert requested() is None
+
+
+KINDS = {
+    "full": ("full", "classification"), "full tagging": ("full", "tagging"), "adapter": ("seq_bn", "classification"),
+    "lora": ("lora", "tagging"), "mixture": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stopped_after_any_step_it_goes_on_as_if_it_had_not_been(kind: str, backbone: Backbone, tmp_path: Path) -> None:
+    of = KINDS[kind]
+    make = single(backbone, *of) if of else mixture(backbone)
+    straight = make(tmp_path / "straight")
+    straight.run()
+    expected = everything(straight, tmp_path / "straight")
+    assert straight.result.best_step < STEPS, "the best parameters are put back"
+    for at in range(1, STEPS):
+        folder = tmp_path / str(at)
+        stopped(make, folder, StopAt(at))
+        resumed = make(folder)
+        resumed.run()
+        assert everything(resumed, folder) == expected
+        assert resumed.result.resumed == [at]
+
+
+def test_stopped_again_and_again(backbone: Backbone, tmp_path: Path) -> None:
+    make = single(backbone, "seq_bn", "classification")
+    straight = make(tmp_path / "straight")
+    straight.run()
+    for at in (2, 3, 6):
+        stopped(make, tmp_path / "often", StopAt(at))
+    resumed = make(tmp_path / "often")
+    resumed.run()
+    assert everything(resumed, tmp_path / "often") == everything(straight, tmp_path / "straight")
+    assert resumed.result.resumed == [2, 3, 6]
+
+
+@pytest.mark.parametrize("at", [3, STEPS])
+def test_stopped_while_it_takes_a_dev_score(at: int, backbone: Backbone, tmp_path: Path) -> None:
+    make = single(backbone, "seq_bn", "classification")
+    straight = make(tmp_path / "straight")
+    straight.run()
+    training = make(tmp_path / "stopped")
+    whole = training.evaluate
+
+    def interrupted() -> dict[str, float]:
+        if training.steps == at:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            check()
+        return whole()
+
+    training.evaluate = interrupted
+    with resumable(), pytest.raises(Interrupted):
+        training.run()
+    resumed = make(tmp_path / "stopped")
+    resumed.run()
+    assert everything(resumed, tmp_path / "stopped") == everything(straight, tmp_path / "straight")
+
+
+def test_what_came_after_the_last_checkpoint_is_done_again(backbone: Backbone, tmp_path: Path) -> None:
+    """As after a power cut: checkpoints every three steps, an end in the middle of step 5, lines already logged."""
+    make = single(backbone, "lora", "classification")
+    straight = make(tmp_path / "straight")
+    straight.run()
+
+    class Cut(StopAt):
+        def step(self, step: int, total: int, values: dict[str, Any]) -> None:
+            if step == self.at:
+                raise ZeroDivisionError
+
+    training = make(tmp_path / "cut", Cut(5))
+    training.checkpoints = Checkpoints(tmp_path / "cut" / "checkpoints", SaveEvery(steps=3))
+    with pytest.raises(ZeroDivisionError):
+        training.run()
+    resumed = make(tmp_path / "cut")
+    resumed.run()
+    assert resumed.result.resumed == [3]
+    assert everything(resumed, tmp_path / "cut") == everything(straight, tmp_path / "straight")
+
+
+def test_a_log_that_is_too_short_is_not_gone_on_from(backbone: Backbone, tmp_path: Path) -> None:
+    make = single(backbone, "seq_bn", "classification")
+    straight = make(tmp_path / "straight")
+    straight.run()
+    stopped(make, tmp_path / "short", StopAt(4))
+    (tmp_path / "short" / "log.jsonl").write_text("")
+    resumed = make(tmp_path / "short")
+    resumed.run()
+    assert resumed.result.resumed == []
+    assert everything(resumed, tmp_path / "short") == everything(straight, tmp_path / "straight")
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    child = os.fork()
+    if child == 0:
+        with resumable():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGINT
+
+
+def test_handlers_are_put_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    with resumable():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert requested() == "SIGUSR1"
+        with pytest.raises(Interrupted):
+            check()
+    assert requested() is None
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before

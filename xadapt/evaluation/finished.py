@@ -1,0 +1,69 @@
+"""The languages of an evaluation that are done: scores and predictions kept as each ends, for a later start."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from xadapt.durable import checksum, sealed, sync, unsealed, write_durably
+from xadapt.evaluation.predictions import SCHEMA, PredictionFile
+from xadapt.evaluation.zero_shot import Predicted
+from xadapt.tasks import Task
+
+
+class FinishedLanguages:
+    """A file of predictions a language in `folder`, and beside it one with what is known of it, written last."""
+
+    def __init__(self, folder: Path, task: Task) -> None:
+        self.folder, self.task = folder, task
+        self._open: dict[str, PredictionFile] = {}
+
+    def read(self, languages: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """What `finish` was given for each of the languages that is there, whole and undamaged."""
+        found = {}
+        for lang in languages:
+            with suppress(OSError, ValueError):
+                values = unsealed(
+                    json.loads(self._path(lang, "json").read_text(encoding="utf-8")), fields={"of", "file"}
+                )
+                if checksum(self._path(lang, "parquet")) == values["file"]:
+                    found[lang] = values["of"]
+        return found
+
+    def write(self, predicted: Predicted) -> None:
+        """Append some predictions of a language that is not finished."""
+        if predicted.lang not in self._open:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._path(predicted.lang, "json").unlink(missing_ok=True)
+            self._open[predicted.lang] = PredictionFile(self._path(predicted.lang, "parquet"), self.task)
+        self._open[predicted.lang].write(predicted)
+
+    def finish(self, lang: str, of: Mapping[str, Any]) -> None:
+        """Keep a language and what is to be known of it; what is kept survives a crash from here on."""
+        self._open.pop(lang).close()
+        values = {"of": of, "file": checksum(self._path(lang, "parquet"))}
+        partial = self._path(lang, "partial")
+        write_durably(partial, json.dumps(sealed(values)))
+        os.replace(partial, self._path(lang, "json"))
+        sync(self.folder)
+
+    def join(self, languages: Sequence[str], path: Path) -> None:
+        """Write the predictions of all languages into one file, in this order."""
+        with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+            for lang in languages:
+                file = pq.ParquetFile(self._path(lang, "parquet"))
+                for group in range(file.num_row_groups):
+                    writer.write_table(file.read_row_group(group))
+
+    def close(self) -> None:
+        """Leave what is not finished."""
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
+
+    def _path(self, lang: str, suffix: str) -> Path:
+        return self.folder / f"{lang}.{suffix}"
