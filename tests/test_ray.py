@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 PATIENCE = 400.0  # seconds until something that must come is given up on a machine under load
 COMMAND = [sys.executable, "-c", "from xadapt_cli.app import main; main()"]
 RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
-QUIET = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+QUIET = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
 RECIPE = """
 name: small
 backbone: {backbone}
@@ -49,12 +49,11 @@ class Cluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        log = (folder / "ray.log").open("wb")
-        head = cls._start(log, "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")
         address = f"127.0.0.1:{port}"
-        until(lambda: _answers(port), "a head that answers")
-        other = cls._start(log, f"--address={address}")
-        return cls(address, head, other)
+        with (folder / "ray.log").open("wb") as log:
+            head = cls._start(log, "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")
+            until(lambda: _answers(port), "a head that answers")
+            return cls(address, head, cls._start(log, f"--address={address}"))
 
     @staticmethod
     def _start(log: Any, *arguments: str) -> "subprocess.Popen[bytes]":

@@ -3,8 +3,11 @@
 import contextlib
 import json
 import os
+import re
 import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,8 +21,9 @@ from xadapt.workers.reports import PAUSE, Report
 from xadapt.workers.resources import resources_of
 from xadapt.workers.schedule import Lost
 
-# seconds between two looks of a task at whether it is to leave
-LOOK = 1.0
+# seconds between two looks of a task at whether it is to leave, and without a board until it leaves
+LOOK, ALONE = 1.0, 60.0
+_HEAD = "node:__internal_head__"
 
 
 class Board:
@@ -54,12 +58,11 @@ class RayPool:
         self.ray, self.store, self.execution = _connected(execution.address), store, execution
         machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         self._machines: list[dict[str, float]] = machines
-        here = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            self.ray.get_runtime_context().get_node_id(), soft=True
-        )
-        board = self.ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Board)
+        # on the head: any other node may go without it, and nothing goes on without the head
+        board = self.ray.remote(num_cpus=0, max_restarts=-1, resources={_HEAD: 0.001})(Board)
         self._board = board.remote()
         self._tasks: dict[Any, Unit] = {}
+        self._stopped = False
 
     def room(self) -> bool:
         return self.execution.jobs is None or len(self._tasks) < self.execution.jobs
@@ -77,9 +80,12 @@ class RayPool:
         said: list[Report | Lost] = []
         with contextlib.suppress(self.ray.exceptions.RayError):  # a board that is gone comes again, empty
             said += [json.loads(report) for report in self.ray.get(self._board.take.remote())]
+            if self._stopped:
+                self.stop()
         return said + [self._ended(task) for task in over]
 
     def stop(self) -> None:
+        self._stopped = True
         with contextlib.suppress(self.ray.exceptions.RayError):
             self.ray.get(self._board.stop.remote())
 
@@ -91,9 +97,17 @@ class RayPool:
         try:
             report: Report = json.loads(self.ray.get(task))
         except self.ray.exceptions.RayError as error:
-            (first, *_) = (line for line in str(error).splitlines() if line.strip())
-            return Lost(unit, f"Ray lost it ({type(error).__name__}: {first})")
+            return Lost(unit, f"Ray lost it ({_said(error)})")
         return report
+
+
+def _said(error: Exception) -> str:
+    """An error of Ray's in a sentence: the last line of a traceback, the first of an explanation, without colours."""
+    lines = [line for line in re.sub(r"\x1b\[[\d;]*m", "", str(error)).splitlines() if line.strip()]
+    kind = type(error).__name__
+    if not lines:
+        return kind
+    return lines[-1] if kind.startswith("RayTaskError") else f"{kind}: {lines[0].partition('. ')[0]}"
 
 
 def run_task(assignment: str, board: Any) -> str:
@@ -111,23 +125,24 @@ def run_task(assignment: str, board: Any) -> str:
 
 @contextmanager
 def _watched(board: Any) -> Iterator[None]:
-    """Inside, a stop that the board tells of, or the end of the board, is a request to stop."""
+    """Inside, a stop that the board tells of, or its absence for ALONE seconds, is a request to stop."""
     import ray
 
     over = threading.Event()
 
     def look() -> None:
-        while not over.wait(LOOK):
-            try:
-                stopped = ray.get(board.stopped.remote())
-            except ray.exceptions.RayError:
-                stopped = True
-            if stopped:
-                interruption.request("the driver")
-                return
+        seen = time.monotonic()
+        while not over.wait(LOOK) and not interruption.requested():
+            with contextlib.suppress(ray.exceptions.RayError):
+                if ray.get(board.stopped.remote()):
+                    interruption.request("the driver")
+                seen = time.monotonic()
+            if time.monotonic() - seen > ALONE:
+                interruption.request("the end of the driver")
 
-    if ray.get(board.stopped.remote()):
-        interruption.request("the driver")
+    with contextlib.suppress(ray.exceptions.RayError):
+        if ray.get(board.stopped.remote()):
+            interruption.request("the driver")
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     try:
@@ -142,18 +157,27 @@ def _connected(address: str | None) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
-        import ray.util.scheduling_strategies
     except ImportError as error:
         raise UserError("--executor ray needs Ray, which is not installed: pip install 'xadapt[ray]'") from error
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
     before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
-    local = address is None and not os.environ.get("RAY_ADDRESS")
-    own = {"include_dashboard": False} if local else {}
+    own = {"include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address="local" if local else address, log_to_driver=False, logging_level="error", **own)
-    except (ConnectionError, ValueError) as error:
-        raise UserError(f"no Ray cluster answers at {address or os.environ.get('RAY_ADDRESS')}: {error}") from error
+        _reach(address)
+        ray.init(address=address, log_to_driver=False, logging_level="error", **own)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no Ray cluster answers at --address {address} ({error}); `ray start --head` prints the address of one"
+        ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():  # Ray puts its own in their place
                 signal.signal(number, handler)
     return ray
+
+
+def _reach(address: str) -> None:
+    """OSError if nobody listens at HOST:PORT: Ray itself would go on trying for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=5.0).close()
