@@ -52,7 +52,7 @@ class Cluster:
         address = f"127.0.0.1:{port}"
         with (folder / "ray.log").open("wb") as log:
             head = cls._start(log, "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")
-            until(lambda: _answers(port), "a head that answers")
+            until(lambda: _answers(address), "a head that answers")
             return cls(address, head, cls._start(log, f"--address={address}"))
 
     @staticmethod
@@ -69,9 +69,9 @@ class Cluster:
             node.wait(60)
 
 
-def _answers(port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex(("127.0.0.1", port)) == 0
+def _answers(address: str) -> bool:
+    asked = [*RAY, "health-check", "--address", address]
+    return subprocess.run(asked, env=QUIET, capture_output=True, check=False).returncode == 0
 
 
 def until(true: Any, what: str) -> None:

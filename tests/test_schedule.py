@@ -229,6 +229,7 @@ def test_a_stage_asks_for_no_more_than_the_largest_machine_has(tmp_path: Path) -
     assert resources_of((adapter, full), [large]).memory == 2 * GIB + 5000
     assert resources_of((adapter,), [large]).memory == 2 * GIB + 1500
     assert resources_of((average,), [large]).gpus == 0
+    assert [resources_of((full,), [small, small], at_once=jobs).cpus for jobs in (1, 2, 4)] == [2, 2, 1]
     asked = resources_of((full,), [small])
     assert (asked.cpus, asked.gpus, asked.memory) == (2, 0, int(0.9 * GIB))
 

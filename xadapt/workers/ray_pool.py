@@ -61,6 +61,7 @@ class RayPool:
         # on the head: any other node may go without it, and nothing goes on without the head
         board = self.ray.remote(num_cpus=0, max_restarts=-1, resources={_HEAD: 0.001})(Board)
         self._board = board.remote()
+        self._run = self.ray.remote(max_retries=0)(run_task)  # retries are the schedule's, for both pools alike
         self._tasks: dict[Any, Unit] = {}
         self._stopped = False
 
@@ -68,10 +69,10 @@ class RayPool:
         return self.execution.jobs is None or len(self._tasks) < self.execution.jobs
 
     def submit(self, unit: Unit) -> None:
-        needed = resources_of(unit, self._machines)
-        task = self.ray.remote(
-            num_cpus=needed.cpus, num_gpus=needed.gpus, memory=needed.memory, max_retries=0, name=unit[0].label
-        )(run_task)
+        needed = resources_of(unit, self._machines, at_once=self.execution.jobs)
+        task = self._run.options(
+            num_cpus=needed.cpus, num_gpus=needed.gpus, memory=needed.memory, name=unit[0].label
+        )  # fmt: skip
         assignment = Assignment(unit, self.store, self.execution).to_json()
         self._tasks[task.remote(assignment, self._board)] = unit
 
@@ -112,37 +113,40 @@ def _said(error: Exception) -> str:
 
 def run_task(assignment: str, board: Any) -> str:
     """What a task does, in a worker of Ray's: run the unit; its last report. It leaves where the board says so."""
-    import ray
-
     from xadapt.workers.work import work
 
     with interruption.resumable(), _watched(board):
         report = work(assignment, lambda said: board.put.remote(json.dumps(said)))
-    with contextlib.suppress(ray.exceptions.RayError):
-        ray.get(board.stopped.remote())  # calls are done in turn: all reports are there when this one ends
+    _is_stopped(board)  # calls are done in turn: all reports are there when this one ends
     return json.dumps(report)
+
+
+def _is_stopped(board: Any) -> bool | None:
+    """What the board says, None where it says nothing. A task that asks by `ray.get` would lend its cores to another."""
+    from ray.exceptions import RayError
+
+    with contextlib.suppress(RayError, TimeoutError):
+        return bool(board.stopped.remote().future().result(timeout=ALONE))
+    return None
 
 
 @contextmanager
 def _watched(board: Any) -> Iterator[None]:
     """Inside, a stop that the board tells of, or its absence for ALONE seconds, is a request to stop."""
-    import ray
-
     over = threading.Event()
 
     def look() -> None:
         seen = time.monotonic()
         while not over.wait(LOOK) and not interruption.requested():
-            with contextlib.suppress(ray.exceptions.RayError):
-                if ray.get(board.stopped.remote()):
-                    interruption.request("the driver")
-                seen = time.monotonic()
+            stopped = _is_stopped(board)
+            if stopped:
+                interruption.request("the driver")
+            seen = seen if stopped is None else time.monotonic()
             if time.monotonic() - seen > ALONE:
                 interruption.request("the end of the driver")
 
-    with contextlib.suppress(ray.exceptions.RayError):
-        if ray.get(board.stopped.remote()):
-            interruption.request("the driver")
+    if _is_stopped(board):
+        interruption.request("the driver")
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     try:

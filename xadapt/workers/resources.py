@@ -26,16 +26,18 @@ class Resources:
     memory: int
 
 
-def resources_of(unit: Unit, machines: Sequence[Mapping[str, float]]) -> Resources:
+def resources_of(unit: Unit, machines: Sequence[Mapping[str, float]], *, at_once: int | None = None) -> Resources:
     """What a unit asks for, and no more than the largest machine has.
 
     machines are what each has, under Ray's names: CPU, GPU, memory. Where there are GPUs, what trains or evaluates has
-    one to itself, and each GPU's share of the cores comes with it.
+    one to itself, and each GPU's share of the cores comes with it; where only so many run at once, each has its share.
     """
     most = {name: max(machine.get(name, 0.0) for machine in machines) for name in ("CPU", "GPU", "memory")}
     computes = any(stage.kind in ("train", "evaluate") for stage in unit)
     gpus = 1.0 if computes and most["GPU"] else 0.0
     cores = most["CPU"] / most["GPU"] if most["GPU"] else most["CPU"]
+    if at_once:
+        cores = min(cores, sum(machine.get("CPU", 0.0) for machine in machines) / at_once)
     return Resources(
         cpus=max(1.0, min(_CPUS, cores // 1)) if computes else 1.0,
         gpus=gpus,
