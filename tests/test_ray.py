@@ -2,6 +2,8 @@
 
 import json
 import os
+import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,7 +25,9 @@ pytestmark = pytest.mark.slow
 PATIENCE = 400.0  # seconds until something that must come is given up on a machine under load
 COMMAND = [sys.executable, "-c", "from xadapt_cli.app import main; main()"]
 RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
-QUIET = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+# a token of its own: on other users' clusters, and for other users here, this one does not exist
+OWN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+QUIET = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **OWN}
 RECIPE = """
 name: small
 backbone: {backbone}
@@ -52,7 +56,12 @@ class Cluster:
         address = f"127.0.0.1:{port}"
         with (folder / "ray.log").open("wb") as log:
             head = cls._start(log, "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")
-            until(lambda: _answers(address), "a head that answers")
+            try:
+                until(lambda: _answers(address), "a head that answers")
+            except BaseException:
+                kill_tree(head.pid)
+                head.wait()
+                raise
             return cls(address, head, cls._start(log, f"--address={address}"))
 
     @staticmethod
@@ -111,13 +120,15 @@ def _safely_below(pid: int, ancestor: int) -> bool:
 
 
 @pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     folder = Path("/tmp") / f"x{os.getpid()}"  # Ray's sockets want a short path
     folder.mkdir()
-    found = Cluster.begun(folder)
-    yield found
-    found.end()
-    subprocess.run(["rm", "-rf", str(folder)], check=True)
+    try:
+        found = Cluster.begun(folder)
+        yield found
+        found.end()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")

@@ -12,7 +12,7 @@ from silent_reporter import Silent
 from xadapt import interruption
 from xadapt.errors import UserError
 from xadapt.interruption import resumable
-from xadapt.study.execution import Execution
+from xadapt.study.execution import DEFAULT, Execution
 from xadapt.study.outcome import Outcome
 from xadapt.study.plan import Plan
 from xadapt.study.stage import Stage
@@ -23,6 +23,7 @@ from xadapt.workers.local_pool import visible_gpus, worker_environment
 from xadapt.workers.reports import Report, ended
 from xadapt.workers.resources import GIB, resources_of
 from xadapt.workers.schedule import RETRIES, Lost, run_on
+from xadapt_cli.execution import execution_of
 from xadapt_cli.pace import Pace
 
 
@@ -239,3 +240,22 @@ def test_time_left_is_from_the_steps_of_this_start() -> None:
     assert pace.left(500, 1000, now=10.0) is None
     assert pace.left(501, 1000, now=12.0) == pytest.approx(2.0 * 499)
     assert pace.left(1000, 1000, now=1010.0) == 0
+
+
+GIVEN: dict[str, Any] = {"save_every": None, "retry_in_fp32": False, "jobs": None, "executor": "local", "address": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"jobs": 0}, ["--jobs 0"]),
+        ({"executor": "rey"}, ["'rey'", "--executor", "Did you mean 'ray'"]),
+        ({"address": "auto"}, ["--address auto", "--executor ray"]),
+        ({"save_every": "often"}, ["--save-every often"]),
+    ],
+)
+def test_options_that_cannot_be_are_refused(changes: dict[str, Any], words: list[str]) -> None:
+    assert execution_of(GIVEN) == execution_of({"save_every": "10m", "retry_in_fp32": False, "jobs": None}) == DEFAULT
+    with pytest.raises(UserError) as refused:
+        execution_of(GIVEN | changes)
+    assert [word for word in words if word not in str(refused.value)] == []

@@ -169,9 +169,10 @@ def _connected(address: str | None) -> Any:
     try:
         _reach(address)
         ray.init(address=address, log_to_driver=False, logging_level="error", **own)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ray.exceptions.RayError) as error:
         raise UserError(
-            f"no Ray cluster answers at --address {address} ({error}); `ray start --head` prints the address of one"
+            f"no Ray cluster lets this in at --address {address} ({error}); `ray start --head` prints the address of one, "
+            "and RAY_AUTH_MODE has to be the same here and there"
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
