@@ -28,6 +28,21 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
+def locked_if_free(path: Path) -> Iterator[bool]:
+    """Hold a lock file if nobody does, without waiting; gives whether it is held now."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except TimeoutError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+@contextmanager
 def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold a lock file; `waiting` is called once if another process holds it first."""
     lock = FileLock(path)

@@ -17,7 +17,7 @@ from xadapt.tasks.user import task_of
 
 
 def study_of(recipe: Recipe, plan: Plan) -> dict[str, Any]:
-    """What the store keeps of a study: the recipe, its setting, and the evaluation behind each cell."""
+    """What the store keeps of a study: the recipe, its setting, the evaluation behind each cell, and all its stages."""
     cells = [
         {
             "regime": cell.regime,
@@ -30,7 +30,11 @@ def study_of(recipe: Recipe, plan: Plan) -> dict[str, Any]:
         }
         for cell in plan.cells
     ]
-    return {"recipe": recipe.model_dump(mode="json"), "setting": setting_line(recipe), "cells": cells}
+    # the stages, so that what unfinished evaluations need is known, and trainings without a target are in a study
+    stages = [stage.key for stage in plan.stages]
+    return {
+        "recipe": recipe.model_dump(mode="json"), "setting": setting_line(recipe), "cells": cells, "stages": stages,
+    }  # fmt: skip
 
 
 def setting_line(recipe: Recipe) -> str:
