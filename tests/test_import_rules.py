@@ -18,6 +18,8 @@ TORCH_FREE = (
     "xadapt.errors", "xadapt.durable", "xadapt.languages", "xadapt.tasks", "xadapt.data", "xadapt.metrics", "xadapt.models.identity", "xadapt.models.fetch",
     "xadapt.models.embedded", "xadapt.regimes.specs", "xadapt.regimes.sizes", "xadapt.training.settings", "xadapt.study.sections", "xadapt.study.stage", "xadapt.study.planner", "xadapt.study.recipe",
     "xadapt.study.recipe_file", "xadapt.study.plan", "xadapt.study.store", "xadapt.study.precision",
+    "xadapt.study.study_files", "xadapt.study.inventory", "xadapt.study.integrity", "xadapt.study.cleaning", "xadapt.study.transfer",
+    "xadapt_cli.store",
     "xadapt.study.collect", "xadapt.evaluation.submission", "xadapt.evaluation.submission_files", "xadapt.analysis",
     "xadapt.evaluation.own_rows", "xadapt.study.module_folder", "xadapt_cli.predict", "xadapt_cli.import_module",
     "xadapt_cli.app", "xadapt_cli.catalogue", "xadapt_cli.study", "xadapt_cli.train", "xadapt_cli.score",
