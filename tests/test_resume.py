@@ -15,8 +15,8 @@ from torch import Tensor
 from xadapt.data.sources import EmbeddedSource
 from xadapt.formats import FORMATS
 from xadapt.interruption import Interrupted, check, requested, resumable
-from xadapt.models.backbone import Backbone
-from xadapt.models.task_model import MultiTaskModel
+from xadapt.models.backbone import Backbone, start_language_head
+from xadapt.models.task_model import MultiTaskModel, shares_embedding
 from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import AdapterSpec
 from xadapt.tasks import get_task
@@ -76,6 +76,8 @@ def mixture(backbone: Backbone) -> Make:
             features = form.encode(rows, task, backbone.tokenizer, 64)
             head = form.head(encoder.config.hidden_size, task, 0.1)
             assert head is not None
+            if shares_embedding(head):
+                start_language_head(head, encoder, backbone.folder)
             heads[name] = head
             parts.append(TrainingPart(form, features, name, auxiliary=name == "mlm"))
         model = MultiTaskModel(encoder, heads)

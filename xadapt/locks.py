@@ -45,6 +45,22 @@ def locked(path: Path, waiting: Callable[[], None], *, stale: float = STALE) -> 
         lock.release()
 
 
+@contextmanager
+def locked_if_free(path: Path, *, stale: float = STALE) -> Iterator[bool]:
+    """Hold a lock file if nobody does, without waiting; gives whether it is held now."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except TimeoutError:
+        yield False
+        return
+    try:
+        file = _holder_file(path)
+        yield not (_foreign(file) and _age(file) < stale)
+    finally:
+        lock.release()
+
+
 def holder(path: Path) -> str:
     """Who holds a lock file, as `host, pid 123`; empty if that cannot be told."""
     with suppress(OSError, ValueError, KeyError, TypeError):
