@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from test_resume import StopAt, mixture, single
+from test_resume import StopAt, mixture, run, single
 from test_training import snapshot
 
 from xadapt.interruption import Interrupted, resumable
@@ -26,13 +26,14 @@ def train(folder: Path, backbone: Backbone, kind: str, *, stop: int = 0) -> None
         monitor = StopAt(stop if int(torch.distributed.get_rank() == 1) else 0)
         with resumable():
             try:
-                make(folder, monitor).run()
+                run(make(folder, monitor))
             except Interrupted:
                 pass
             else:
                 raise AssertionError("it was not stopped")
     training = make(folder)
-    result = training.run()
+    run(training)
+    result = training.result
     if training.ranks.main:
         numbers = {"losses": result.losses, "best": result.best_step, "resumed": result.resumed, "examples": result.examples, "tokens": result.tokens}  # fmt: skip
         (folder / "result.json").write_text(json.dumps(numbers))

@@ -143,8 +143,17 @@ def everything(training: Training, folder: Path) -> dict[str, Any]:
 
 def stopped(make: Make, folder: Path, *monitors: Any, **more: Any) -> None:
     with resumable(), pytest.raises(Interrupted):
-        make(folder, *monitors, **more).run()
+        run(make(folder, *monitors, **more))
     assert requested() is None
+
+
+def run(training: Training) -> None:
+    try:
+        training.run()
+    finally:
+        for monitor in training.monitors:
+            if isinstance(monitor, JsonLog):
+                monitor.close()
 
 
 KINDS = {
@@ -158,14 +167,14 @@ def test_stopped_after_any_step_it_goes_on_as_if_it_had_not_been(kind: str, back
     of = KINDS[kind]
     make = single(backbone, *of) if of else mixture(backbone)
     straight = make(tmp_path / "straight")
-    straight.run()
+    run(straight)
     expected = everything(straight, tmp_path / "straight")
     assert straight.result.best_step < STEPS, "the best parameters are put back"
     for at in range(1, STEPS):
         folder = tmp_path / str(at)
         stopped(make, folder, StopAt(at))
         resumed = make(folder)
-        resumed.run()
+        run(resumed)
         assert everything(resumed, folder) == expected
         assert resumed.result.resumed == [at]
 
@@ -173,11 +182,11 @@ def test_stopped_after_any_step_it_goes_on_as_if_it_had_not_been(kind: str, back
 def test_stopped_again_and_again(backbone: Backbone, tmp_path: Path) -> None:
     make = single(backbone, "seq_bn", "classification")
     straight = make(tmp_path / "straight")
-    straight.run()
+    run(straight)
     for at in (2, 3, 6):
         stopped(make, tmp_path / "often", StopAt(at))
     resumed = make(tmp_path / "often")
-    resumed.run()
+    run(resumed)
     assert everything(resumed, tmp_path / "often") == everything(straight, tmp_path / "straight")
     assert resumed.result.resumed == [2, 3, 6]
 
@@ -186,7 +195,7 @@ def test_stopped_again_and_again(backbone: Backbone, tmp_path: Path) -> None:
 def test_stopped_while_it_takes_a_dev_score(at: int, backbone: Backbone, tmp_path: Path) -> None:
     make = single(backbone, "seq_bn", "classification")
     straight = make(tmp_path / "straight")
-    straight.run()
+    run(straight)
     training = make(tmp_path / "stopped")
     whole = training.evaluate
 
@@ -198,9 +207,9 @@ def test_stopped_while_it_takes_a_dev_score(at: int, backbone: Backbone, tmp_pat
 
     training.evaluate = interrupted
     with resumable(), pytest.raises(Interrupted):
-        training.run()
+        run(training)
     resumed = make(tmp_path / "stopped")
-    resumed.run()
+    run(resumed)
     assert everything(resumed, tmp_path / "stopped") == everything(straight, tmp_path / "straight")
 
 
@@ -208,7 +217,7 @@ def test_what_came_after_the_last_checkpoint_is_done_again(backbone: Backbone, t
     """As after a power cut: checkpoints every three steps, an end in the middle of step 5, lines already logged."""
     make = single(backbone, "lora", "classification")
     straight = make(tmp_path / "straight")
-    straight.run()
+    run(straight)
 
     class Cut(StopAt):
         def step(self, step: int, total: int, values: dict[str, Any]) -> None:
@@ -218,9 +227,9 @@ def test_what_came_after_the_last_checkpoint_is_done_again(backbone: Backbone, t
     training = make(tmp_path / "cut", Cut(5))
     training.checkpoints = Checkpoints(tmp_path / "cut" / "checkpoints", SaveEvery(steps=3))
     with pytest.raises(ZeroDivisionError):
-        training.run()
+        run(training)
     resumed = make(tmp_path / "cut")
-    resumed.run()
+    run(resumed)
     assert resumed.result.resumed == [3]
     assert everything(resumed, tmp_path / "cut") == everything(straight, tmp_path / "straight")
 
@@ -228,11 +237,11 @@ def test_what_came_after_the_last_checkpoint_is_done_again(backbone: Backbone, t
 def test_a_log_that_is_too_short_is_not_gone_on_from(backbone: Backbone, tmp_path: Path) -> None:
     make = single(backbone, "seq_bn", "classification")
     straight = make(tmp_path / "straight")
-    straight.run()
+    run(straight)
     stopped(make, tmp_path / "short", StopAt(4))
     (tmp_path / "short" / "log.jsonl").write_text("")
     resumed = make(tmp_path / "short")
-    resumed.run()
+    run(resumed)
     assert resumed.result.resumed == []
     assert everything(resumed, tmp_path / "short") == everything(straight, tmp_path / "straight")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from xadapt.errors import UserError
-from xadapt.locks import locked_if_free
+from xadapt.locks import holder_file, locked_if_free
 from xadapt.study.inventory import (
     DIGITS,
     INCOMING,
@@ -70,6 +70,7 @@ def drop(waste: Waste) -> bool:
             (waste.path / MANIFEST).unlink(missing_ok=True)  # first, so that no result ever lacks files
             shutil.rmtree(waste.path)
         if not any(path.exists() for path in _beside(waste.lock)):
+            holder_file(waste.lock).unlink(missing_ok=True)
             waste.lock.unlink(missing_ok=True)  # whoever opened it meanwhile sees that it has no name, and opens anew
     return still
 
