@@ -5,9 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from xadapt.errors import UserError, unknown
+from xadapt.study.field_errors import FieldError
 from xadapt.study.recipe import Recipe
 from xadapt.tasks.plain_yaml import parse_yaml
 
@@ -27,12 +28,15 @@ def load_recipe(path: str | Path, *, overrides: Sequence[str] = (), options: Map
     return make_recipe(values, place=str(path))
 
 
-def make_recipe(values: Mapping[str, Any], *, place: str) -> Recipe:
-    """Validate a recipe; UserError names the key at fault, its place and the nearest valid key."""
+def make_recipe(values: Mapping[str, Any], *, place: str, names: Mapping[str, str] | None = None) -> Recipe:
+    """Validate a recipe; UserError names the key at fault, its place, what is allowed and the nearest of it.
+
+    names has what keys are called at the place, such as a command's options.
+    """
     try:
         return Recipe.model_validate(dict(values))
     except ValidationError as error:
-        raise _located(error, place) from error
+        raise _located(error, place, names) from error
 
 
 def find_recipe(path: Path) -> Path:
@@ -98,26 +102,9 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise UserError(f"--set '{override}' has no YAML value: {error}") from error
 
 
-def _located(error: ValidationError, place: str) -> UserError:
-    """The first problem pydantic found, in the project's words."""
-    problem = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in problem["loc"])
-    cause = problem.get("ctx", {}).get("error")
-    if isinstance(cause, UserError):
-        return UserError(f"{place}: {cause}")
-    if problem["type"] == "extra_forbidden":
-        *parents, last = (str(part) for part in problem["loc"])
-        section = _section(parents)
-        return unknown("key", last, section.model_fields, place=": ".join(filter(None, (place, ".".join(parents)))))
-    return UserError(f"{place}: {key or 'recipe'} = {problem.get('input')!r}: {problem['msg']}")
-
-
-def _section(loc: Sequence[str]) -> type[BaseModel]:
-    """The model whose keys are valid at a place in a recipe."""
-    from xadapt.study.sections import AdapterSection, FullSection, FusionSection, LoraSection, MixtureSection, Regimes
-
-    sections: dict[tuple[str, ...], type[BaseModel]] = {
-        ("regimes",): Regimes, ("regimes", "full"): FullSection, ("regimes", "adapter"): AdapterSection,
-        ("regimes", "lora"): LoraSection, ("mixture",): MixtureSection, ("fusion",): FusionSection,
-    }  # fmt: skip
-    return sections.get(tuple(loc), Recipe)
+def _located(error: ValidationError, place: str, names: Mapping[str, str] | None) -> UserError:
+    """The first problem pydantic found, in the project's words; names has what keys are called at the place."""
+    found = FieldError(error, Recipe)
+    if isinstance(found.cause, FieldError):
+        return found.cause.at(place, names)
+    return UserError(f"{place}: {found.cause}") if isinstance(found.cause, UserError) else found.at(place, names)
