@@ -126,9 +126,11 @@ def test_the_natural_composition_follows_from_the_regime(where: list[object]) ->
     assert "train udpos, adapter\n" not in stacked.err
 
 
-def test_retrieval_is_evaluated_without_training(where: list[object]) -> None:
-    done = ok("evaluate", "--task", "tatoeba", "--languages", "sw", "--dtype", "float32", *where)
+def test_retrieval_is_evaluated_without_training(where: list[object], store: Path) -> None:
+    arguments = ["--languages", "sw", "--dtype", "float32", "--report-to", "tensorboard"]
+    done = ok("evaluate", "--task", "tatoeba", *arguments, *where)
     assert "1 succeeded" in done.err
+    assert list((store / "tracking" / "tensorboard").glob("*/evaluate-tatoeba-*/events*"))
     assert "evaluate tatoeba on 1 languages" in done.err
 
 
@@ -372,6 +374,7 @@ INTERMEDIATE = "train-intermediate --task mnli"
         (f"{INTERMEDIATE} --mlm-ratio 1", ["--mlm-ratio 1", "at least 0", "less than 1"]),
         (f"{INTERMEDIATE} --robust adverserial", ["'adverserial'", "--robust", "Did you mean 'adversarial'"]),
         (f"{TARGET.replace('udpos', 'xnli')} --robust random --robust-epsilon 11", ["--robust-epsilon 11", "at most 10"]),
+        (f"{TARGET} --report-to tensorbord", ["'tensorbord'", "--report-to", "Did you mean 'tensorboard'"]),
         (f"{TARGET} --data {{tmp}}/nowhere", ["{tmp}/nowhere", "--data", "embedded"]),
         (f"{TARGET} --backbone {{tmp}}/nowhere", ["{tmp}/nowhere", "--backbone", "config.json"]),
         (f"{TARGET} --backbone {{tmp}}/pickled", ["{tmp}/pickled", "--backbone", "model.safetensors"]),

@@ -17,7 +17,7 @@ TABLES = {"pyarrow", "datasets", "huggingface_hub"}
 TORCH_FREE = (
     "xadapt.errors", "xadapt.durable", "xadapt.languages", "xadapt.tasks", "xadapt.data", "xadapt.metrics", "xadapt.models.identity", "xadapt.models.fetch",
     "xadapt.models.embedded", "xadapt.regimes.specs", "xadapt.regimes.sizes", "xadapt.training.settings", "xadapt.study.sections", "xadapt.study.stage", "xadapt.study.planner", "xadapt.study.recipe",
-    "xadapt.study.recipe_file", "xadapt.study.plan", "xadapt.study.store", "xadapt.study.precision",
+    "xadapt.study.recipe_file", "xadapt.study.field_errors", "xadapt.study.tracking", "xadapt.training.trackers", "xadapt.study.plan", "xadapt.study.store", "xadapt.study.precision",
     "xadapt.study.collect", "xadapt.evaluation.submission", "xadapt.evaluation.submission_files", "xadapt.analysis",
     "xadapt.evaluation.own_rows", "xadapt.study.module_folder", "xadapt_cli.predict", "xadapt_cli.import_module",
     "xadapt_cli.app", "xadapt_cli.catalogue", "xadapt_cli.study", "xadapt_cli.train", "xadapt_cli.score",
