@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xadapt_cli.options import Store
+from xadapt_cli.options import ReportTo, Store
 
 if TYPE_CHECKING:
     from xadapt.analysis.scorecard import Scorecard
@@ -34,11 +34,11 @@ _EMBEDDED_DATA = "The embedded suite is synthetic, for demonstration and tests: 
 
 def run(
     recipe: RecipeFile, store: Store = "runs", backbone: Backbone = None, data: Data = None,
-    overrides: Set = None,
+    overrides: Set = None, report_to: ReportTo = None,
 ) -> None:  # fmt: skip
     """Run a recipe: train and evaluate what the store does not have, then print, draw and export the comparison."""
     loaded = _load(recipe, backbone, data, overrides)
-    run_recipe(loaded, store, evaluate=True)
+    run_recipe(loaded, store, evaluate=True, report_to=report_to)
     if not loaded.targets:
         return
     scorecard = show_scores(store, [loaded.name])
@@ -86,11 +86,13 @@ def compare(
     show_scores(store, names or [])
 
 
-def run_recipe(recipe: "Recipe", store: str, *, evaluate: bool) -> "list[Outcome]":
+def run_recipe(recipe: "Recipe", store: str, *, evaluate: bool, report_to: str | None = None) -> "list[Outcome]":
     """Plan and run a recipe with progress on stderr; leaves with exit code 1 or 2 if a stage failed."""
     from xadapt.study.plan import make_plan
     from xadapt.study.store import Store as Results
+    from xadapt.training.trackers import TrackerSet, chosen_trackers
 
+    names = chosen_trackers(report_to)
     made = make_plan(recipe, evaluate=evaluate)
     from xadapt_cli.console import quiet_libraries, stderr_console
     from xadapt_cli.progress import ConsoleReporter
@@ -102,11 +104,14 @@ def run_recipe(recipe: "Recipe", store: str, *, evaluate: bool) -> "list[Outcome
     from xadapt.study.collect import study_of
     from xadapt.study.execution import Execution
     from xadapt.study.executors import run_plan
+    from xadapt.study.tracking import Tracked
 
     results = Results(store)
     if evaluate:
         results.write_study(recipe.name, study_of(recipe, made))
-    outcomes = run_plan(made, results, ConsoleReporter(console), execution=Execution(together=recipe.together))
+    trackers = TrackerSet(names, warn=lambda text: console.print(f"warning: {text}", markup=False))
+    with Tracked(ConsoleReporter(console), trackers, study=recipe.name, folder=results.root / "tracking") as reporter:
+        outcomes = run_plan(made, results, reporter, execution=Execution(together=recipe.together))
     _end(outcomes)
     return outcomes
 

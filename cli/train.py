@@ -42,7 +42,7 @@ def train_intermediate(**options: Any) -> None:
             "fusion, `xadapt train-target` the others"
         )
     recipe = recipe_of(options, composition=composition, intermediate=names)
-    result = _run(recipe, options["store"], evaluate=False)
+    result = _run(recipe, options, evaluate=False)
     if options["robust"]:  # a command's robust training is of the task that it names
         typer.echo(f"artefact: {result}")
         typer.echo(
@@ -65,7 +65,7 @@ def fuse(**options: Any) -> None:
         raise UserError(f"--train-on target trains a fusion on a target's data, given by --target: {remedy}")
     targets = training_names({**options, "task": options["target"]}, role="target") if on_target else []
     recipe = recipe_of(options, composition="fusion", intermediate=names, targets=targets)
-    result = _run(recipe, options["store"], evaluate=False)
+    result = _run(recipe, options, evaluate=False)
     command, target = "evaluate" if on_target else "train-target", options["target"] or "udpos"
     following = f"xadapt {command} --task {target} --composition fusion --intermediate {','.join(names)}"
     _close(result, following, {**options, "task": ""})
@@ -77,7 +77,7 @@ def train_target(**options: Any) -> None:
     task = _target(options)
     if not task.trains:
         raise UserError(f"task '{task.name}' has no training: `xadapt evaluate --task {task.name}` scores the encoder")
-    result = _run(_target_recipe(options), options["store"], evaluate=False)
+    result = _run(_target_recipe(options), options, evaluate=False)
     composition, behind = _composition(options), intermediates(options) if options["intermediate"] else []
     more = f" --train-language {quote(options['train_language'])}" if options["train_language"] else ""
     more += f" --composition {composition} --intermediate {','.join(behind)}" if behind else ""
@@ -89,7 +89,7 @@ def evaluate(**options: Any) -> None:
     """Evaluate a target zero-shot on its languages; what has to be trained first is, or is found in the store."""
     _target(options)
     recipe = _target_recipe(options)
-    result = _run(recipe, options["store"], evaluate=True)
+    result = _run(recipe, options, evaluate=True)
     from xadapt_cli.study import show_scores
 
     show_scores(options["store"], [recipe.name])
@@ -138,10 +138,10 @@ def _composition(options: Mapping[str, Any]) -> str:
     return str(composition)
 
 
-def _run(recipe: "Recipe", store: str, *, evaluate: bool) -> str:
+def _run(recipe: "Recipe", options: Mapping[str, Any], *, evaluate: bool) -> str:
     from xadapt_cli.study import run_recipe
 
-    outcomes = run_recipe(recipe, store, evaluate=evaluate)
+    outcomes = run_recipe(recipe, options["store"], evaluate=evaluate, report_to=options["report_to"])
     assert outcomes[-1].result is not None
     return str(outcomes[-1].result.folder)
 

@@ -21,6 +21,7 @@ TORCH_FREE = (
     "xadapt.study.sweep", "xadapt.study.recipe_errors", "xadapt.study.looked_up", "xadapt.study.estimate", "xadapt_cli.plan",
     "xadapt.study.study_files", "xadapt.study.inventory", "xadapt.study.integrity", "xadapt.study.cleaning", "xadapt.study.transfer",
     "xadapt_cli.store",
+    "xadapt.study.field_errors", "xadapt.study.tracking", "xadapt.training.trackers",
     "xadapt.study.collect", "xadapt.evaluation.submission", "xadapt.evaluation.submission_files", "xadapt.analysis",
     "xadapt.evaluation.own_rows", "xadapt.study.module_folder", "xadapt_cli.predict", "xadapt_cli.import_module",
     "xadapt_cli.app", "xadapt_cli.catalogue", "xadapt_cli.study", "xadapt_cli.train", "xadapt_cli.score",
