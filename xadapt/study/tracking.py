@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from xadapt.study.executors import Outcome, StudyReporter
     from xadapt.study.stage import Stage
-    from xadapt.training.loop import Monitor
+    from xadapt.training.result import Monitor
 
 
 class Tracked:
