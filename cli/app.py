@@ -6,14 +6,14 @@ import sys
 import typer
 
 from xadapt.errors import UserError
-from xadapt_cli import catalogue, export, fetch, import_module, predict, regimes, score, store, study, train
-
-EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+from xadapt_cli import catalogue, exit_codes, export, fetch, import_module, predict, regimes, score, store, study, train
 
 app = typer.Typer(
     name="xadapt",
     help="Train XLM-R on an English intermediate task, then a target, and evaluate zero-shot on XTREME's languages.",
-    epilog="A first look without any download: xadapt run configs/demo.yaml",
+    epilog="A first look without any download: xadapt run configs/demo.yaml\n\n"
+    "Exit codes: 0 all is well, 1 something failed, 2 something given cannot be used, 75 stopped by a signal (the same "
+    "command goes on), 130 interrupted before any stage ran",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -59,14 +59,14 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        _fail(str(error), EXIT_USER)
+        _fail(str(error), exit_codes.USER)
     except KeyboardInterrupt:
-        _fail("interrupted; finished stages are kept, the same command goes on from there", EXIT_INTERRUPTED)
+        _fail("interrupted; finished stages are kept, the same command goes on from there", exit_codes.INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)
+        sys.exit(exit_codes.FAILED)
     except OSError as error:
-        _fail(str(error), EXIT_FAILED)
+        _fail(str(error), exit_codes.FAILED)
 
 
 def _fail(message: str, code: int) -> None:

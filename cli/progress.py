@@ -1,104 +1,127 @@
-"""Progress of a study: bars with loss, examples/s and time left on a terminal, plain lines elsewhere."""
+"""Progress of a study: a live table of what runs on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from xadapt.analysis.export import visible
 from xadapt.errors import UserError
-from xadapt.study.executors import Outcome
+from xadapt.interruption import requested
+from xadapt.study.outcome import Outcome
 from xadapt.study.stage import Stage
-from xadapt.training.result import Monitor
+from xadapt.study.store import Store
+from xadapt.workers.reports import RemoteError
+from xadapt_cli.live import LiveTable
+from xadapt_cli.pace import Pace
 
-_COLOURS = {"succeeded": "green", "cached": "cyan", "failed": "red", "not run": "yellow"}
+if TYPE_CHECKING:
+    from xadapt.training.result import Monitor
+
+_COLOURS = {"succeeded": "green", "cached": "cyan", "failed": "red", "interrupted": "yellow", "not run": "yellow"}
 _PLAIN_SECONDS = 15.0
+# done, total, what they count, and what else there is to say
+Line = Callable[[int, int, str, str], None]
 
 
 class ConsoleReporter:
-    """Prints a line a stage; while one runs, a bar (terminal) or a line every fifteen seconds (elsewhere)."""
+    """Prints a line a stage; while they run, a table (terminal) or a line every fifteen seconds each (elsewhere).
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self._bars: Progress | None = None
-        self._running = 0
+    With the store it can say who is at a stage that somebody else runs, and where the log of a failure lies.
+    """
+
+    def __init__(self, console: Console, store: Store | None = None) -> None:
+        self.console, self.store = console, store
+        self._table = LiveTable(console) if console.is_terminal else None
+        self._running: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._table:
+            self._table.close()
 
     def started(self, stage: Stage, number: int, total: int) -> None:
-        self.console.print(f"[{number}/{total}] {escape(stage.label)} ...", markup=False)
-        self._running += 1
-        if self.console.is_terminal and not self._bars:
-            self._bars = Progress(
-                TextColumn("  {task.description}"), BarColumn(bar_width=16), MofNCompleteColumn(), TimeRemainingColumn(),
-                TextColumn("{task.fields[values]}"), console=self.console, transient=True,
-            )  # fmt: skip
-            self._bars.start()
+        self._running.add(stage.key)
+        if self._table:
+            self._table.total = total
+            self._table.add(stage.key, stage.label)
+        else:
+            self.console.print(f"[{number}/{total}] {escape(stage.label)} ...", markup=False)
 
     def waiting(self, stage: Stage) -> None:
-        self.console.print(f"      another process is at it, waiting: {stage.label}", markup=False)
+        holder = self.store.holder(stage) if self.store else ""
+        who = f"another process ({holder})" if holder else "another process"
+        self.console.print(f"      {who} is at it, waiting: {stage.label}", markup=False)
+
+    def lost(self, stage: Stage, why: str) -> None:
+        self.console.print(f"      {visible(why)}; it is started again: {stage.label}", markup=False)
 
     def ended(self, outcome: Outcome, number: int, total: int) -> None:
-        self._running = 0
-        if self._bars:
-            self._bars.stop()
-            self._bars = None
+        self._running.discard(outcome.stage.key)
+        if self._table:
+            self._table.remove(outcome.stage.key, outcome.status)
         colour = _COLOURS[outcome.status]
         text = f"\\[{number}/{total}] [{colour}]{outcome.status}[/{colour}] {escape(outcome.stage.label)}"
-        self.console.print(text + escape(_detail(outcome)), soft_wrap=True)
+        self.console.print(text + escape(_detail(outcome) + self._log(outcome)), soft_wrap=True)
 
-    def monitors(self, stage: Stage) -> list[Monitor]:
-        beside = self._running > 1  # trained with others, each has a line of its own
-        return [_TrainingProgress(self._line(f"steps of {stage.label}" if beside else "steps"))]
+    def monitors(self, stage: Stage) -> "list[Monitor]":
+        return [_TrainingProgress(self._line(stage))]
 
     def evaluated(self, stage: Stage, total: int) -> Callable[[int], None]:
-        line, done, started = self._line("rows"), 0, time.monotonic()
+        line, done, started = self._line(stage), 0, time.monotonic()
 
         def advance(rows: int) -> None:
             nonlocal done
             done += rows
             rate = done / max(time.monotonic() - started, 1e-9)
-            line(done, total, f"{rate:.1f} rows/s")
+            line(done, total, "rows", f"{rate:.1f} rows/s")
 
         return advance
 
-    def _line(self, unit: str) -> Callable[[int, int, str], None]:
-        return _bar(self._bars, unit) if self._bars else _plain(self.console, unit)
+    def _line(self, stage: Stage) -> Line:
+        row = self._table.rows.get(stage.key) if self._table else None
+        # beside others it says whose it is
+        return row.show if row else _plain(self.console, f" of {stage.label}" if len(self._running) > 1 else "")
+
+    def _log(self, outcome: Outcome) -> str:
+        """Where the traceback of a failure lies."""
+        if outcome.status != "failed" or not self.store:
+            return ""
+        file = self.store.folder(outcome.stage).with_suffix(".partial") / "error.txt"
+        return f"\n      log: {file}" if file.is_file() else ""
 
 
 class _TrainingProgress:
     """A monitor that shows loss, speed and the last dev score."""
 
-    def __init__(self, line: Callable[[int, int, str], None]) -> None:
+    def __init__(self, line: Line) -> None:
         self._line, self._dev = line, ""
 
     def step(self, step: int, total: int, values: dict[str, float]) -> None:
-        self._line(step, total, f"loss {values['loss']:.4f}, {values['examples_per_second']:.1f} examples/s{self._dev}")
+        said = f"loss {values['loss']:.4f}, {values['examples_per_second']:.1f} examples/s{self._dev}"
+        self._line(step, total, "steps", said)
 
     def selection(self, step: int, epoch: float, metrics: dict[str, float], best: bool) -> None:
         self._dev = "".join(f", dev {name} {value:.1f}" for name, value in metrics.items())
 
 
-def _bar(bars: Progress, unit: str) -> Callable[[int, int, str], None]:
-    task: list[TaskID] = []
+def _plain(console: Console, of: str) -> Line:
+    last, pace = time.monotonic(), Pace()
 
-    def show(done: int, total: int, values: str) -> None:
-        if not task:
-            task.append(bars.add_task(unit, total=total, values=""))
-        bars.update(task[0], completed=done, values=values)
-
-    return show
-
-
-def _plain(console: Console, unit: str) -> Callable[[int, int, str], None]:
-    started = last = time.monotonic()
-
-    def show(done: int, total: int, values: str) -> None:
+    def show(done: int, total: int, unit: str, values: str) -> None:
         nonlocal last
         now = time.monotonic()
+        left = pace.left(done, total, now=now)
         if now - last >= _PLAIN_SECONDS:
-            left = (now - started) / done * (total - done)
-            console.print(f"      {done}/{total} {unit}, {values}, {left:.0f} s left", markup=False)
+            rest = "" if left is None else f", {left:.0f} s left"
+            console.print(f"      {done}/{total} {unit}{of}, {values}{rest}", markup=False)
             last = now
 
     return show
@@ -107,10 +130,12 @@ def _plain(console: Console, unit: str) -> Callable[[int, int, str], None]:
 def _detail(outcome: Outcome) -> str:
     """What a stage's line says behind its label."""
     if outcome.error is not None:
-        kind = "" if isinstance(outcome.error, UserError) else f"{type(outcome.error).__name__}: "
-        return f"\n      {kind}{visible(str(outcome.error))}"
+        told = isinstance(outcome.error, UserError | RemoteError)  # what it says is all there is to say
+        return f"\n      {'' if told else f'{type(outcome.error).__name__}: '}{visible(str(outcome.error))}"
+    if outcome.status == "interrupted":
+        return " (what it had done is kept)"
     if outcome.result is None:
-        return " (what it needs failed)"
+        return " (stopped before its turn)" if requested() else " (what it needs failed)"
     record, seconds = outcome.result.record, outcome.result.manifest["provenance"]["seconds"]
     if outcome.status == "cached":
         return f" -> {outcome.result.folder}"

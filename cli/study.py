@@ -4,16 +4,20 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xadapt_cli.execution import Address, Executor, Jobs, RetryInFp32, SaveEvery, execution_of
+from xadapt_cli.exit_codes import FAILED, RESUMABLE, USER
 from xadapt_cli.options import ReportTo, Store
 
 if TYPE_CHECKING:
     from xadapt.analysis.scorecard import Scorecard
-    from xadapt.study.executors import Outcome
+    from xadapt.study.execution import Execution
+    from xadapt.study.outcome import Outcome
     from xadapt.study.recipe import Recipe
 
 RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file; those of configs/ by name, too.")]
@@ -34,11 +38,20 @@ _EMBEDDED_DATA = "The embedded suite is synthetic, for demonstration and tests: 
 
 def run(
     recipe: RecipeFile, store: Store = "runs", backbone: Backbone = None, data: Data = None,
-    overrides: Set = None, report_to: ReportTo = None,
+    overrides: Set = None, save_every: SaveEvery = None, retry_in_fp32: RetryInFp32 = False, jobs: Jobs = None,
+    executor: Executor = "local", address: Address = None, report_to: ReportTo = None,
 ) -> None:  # fmt: skip
-    """Run a recipe: train and evaluate what the store does not have, then print, draw and export the comparison."""
+    """Run a recipe: train and evaluate what the store does not have, then print, draw and export the comparison.
+
+    Exit codes: 0 all is well, 1 a stage failed, 2 something given cannot be used, 75 stopped by a signal (the same command
+    goes on), 130 interrupted before any stage ran.
+    """
+    options = {
+        "save_every": save_every, "retry_in_fp32": retry_in_fp32, "jobs": jobs, "executor": executor, "address": address
+    }  # fmt: skip
+    execution = execution_of(options)
     loaded = _load(recipe, backbone, data, overrides)
-    run_recipe(loaded, store, evaluate=True, report_to=report_to)
+    run_recipe(loaded, store, evaluate=True, execution=execution, report_to=report_to)
     if not loaded.targets:
         return
     scorecard = show_scores(store, [loaded.name])
@@ -86,8 +99,10 @@ def compare(
     show_scores(store, names or [])
 
 
-def run_recipe(recipe: "Recipe", store: str, *, evaluate: bool, report_to: str | None = None) -> "list[Outcome]":
-    """Plan and run a recipe with progress on stderr; leaves with exit code 1 or 2 if a stage failed."""
+def run_recipe(
+    recipe: "Recipe", store: str, *, evaluate: bool, execution: "Execution | None" = None, report_to: str | None = None
+) -> "list[Outcome]":
+    """Plan and run a recipe with progress on stderr; leaves with exit code 1 or 2 if a stage failed, 75 if stopped."""
     from xadapt.study.plan import make_plan
     from xadapt.study.store import Store as Results
     from xadapt.training.trackers import TrackerSet, chosen_trackers
@@ -101,18 +116,22 @@ def run_recipe(recipe: "Recipe", store: str, *, evaluate: bool, report_to: str |
     for note in made.notes:
         console.print(f"note: {note}", markup=False)
     quiet_libraries()
+    from xadapt import interruption
     from xadapt.study.collect import study_of
-    from xadapt.study.execution import Execution
-    from xadapt.study.executors import run_plan
+    from xadapt.study.execution import DEFAULT
     from xadapt.study.tracking import Tracked
+    from xadapt.workers.start import start
 
-    results = Results(store)
+    results, execution = Results(store), replace(execution or DEFAULT, together=recipe.together)
     if evaluate:
         results.write_study(recipe.name, study_of(recipe, made))
     trackers = TrackerSet(names, warn=lambda text: console.print(f"warning: {text}", markup=False))
-    with Tracked(ConsoleReporter(console), trackers, study=recipe.name, folder=results.root / "tracking") as reporter:
-        outcomes = run_plan(made, results, reporter, execution=Execution(together=recipe.together))
-    _end(outcomes)
+    shown = ConsoleReporter(console, results)
+    tracked = Tracked(shown, trackers, study=recipe.name, folder=results.root / "tracking")
+    with interruption.resumable(), shown, tracked as reporter:
+        outcomes = start(made, results, reporter, execution=execution)
+        stopped = interruption.requested()
+    _end(outcomes, stopped)
     return outcomes
 
 
@@ -132,15 +151,19 @@ def _load(recipe: str, backbone: str | None, data: str | None, overrides: Sequen
     return load_recipe(recipe, overrides=overrides or (), options={"backbone": backbone, "data": data})
 
 
-def _end(outcomes: "Sequence[Outcome]") -> None:
+def _end(outcomes: "Sequence[Outcome]", stopped: str | None) -> None:
+    """The closing line; typer.Exit unless all went well."""
     from xadapt.errors import UserError
 
     counts = Counter[str](outcome.status for outcome in outcomes)
-    order = ("succeeded", "cached", "failed", "not run")
+    order = ("succeeded", "cached", "failed", "interrupted", "not run")
     typer.echo(", ".join(f"{counts[status]} {status}" for status in order if counts[status]), err=True)
+    if stopped and counts["interrupted"] + counts["not run"]:
+        typer.echo(f"stopped by {stopped}; what was done is kept, the same command goes on from there", err=True)
+        raise typer.Exit(RESUMABLE)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     if errors:
-        raise typer.Exit(2 if all(isinstance(error, UserError) for error in errors) else 1)
+        raise typer.Exit(USER if all(isinstance(error, UserError) for error in errors) else FAILED)
 
 
 def _scorecard(store: str, names: Sequence[str]) -> "Scorecard":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from xadapt.errors import UserError
+from xadapt_cli.execution import EXECUTION, execution_of
 from xadapt_cli.from_options import intermediates, recipe_of, training_names
 from xadapt_cli.options import (
     EVALUATION,
@@ -31,7 +32,7 @@ _ONE = {"full": "continue", "adapter": "stack", "lora": "stack"}
 _SEVERAL = {"full": "multitask", "adapter": "fusion", "lora": "fusion"}
 
 
-@takes(SHARED, JOINTLY, TRAIN, MIXTURE, ROBUST)
+@takes(SHARED, JOINTLY, TRAIN, MIXTURE, ROBUST, EXECUTION)
 def train_intermediate(**options: Any) -> None:
     """Train intermediate tasks, in English unless told otherwise, each as a module of its own or all as one model."""
     names = training_names(options, role="intermediate")
@@ -55,7 +56,7 @@ def train_intermediate(**options: Any) -> None:
     _close(result, f"xadapt train-target --task udpos --composition {after} --intermediate {','.join(behind)}", options)
 
 
-@takes({name: option for name, option in SHARED.items() if name != "task"}, FUSED, MODULES, FUSION, MIXTURE)
+@takes({name: option for name, option in SHARED.items() if name != "task"}, FUSED, MODULES, FUSION, MIXTURE, EXECUTION)
 def fuse(**options: Any) -> None:
     """Combine intermediate tasks' modules by attention, trained on the tasks' mixture or on a target."""
     names = intermediates({**options, "intermediate": options["task"]}, place="--tasks")
@@ -71,7 +72,7 @@ def fuse(**options: Any) -> None:
     _close(result, following, {**options, "task": ""})
 
 
-@takes(SHARED, TRAIN, TARGET, MODULES, FUSION, MIXTURE, ROBUST)
+@takes(SHARED, TRAIN, TARGET, MODULES, FUSION, MIXTURE, ROBUST, EXECUTION)
 def train_target(**options: Any) -> None:
     """Train a target task, in English unless told otherwise, directly or with intermediate tasks behind it."""
     task = _target(options)
@@ -84,7 +85,7 @@ def train_target(**options: Any) -> None:
     _close(result, f"xadapt evaluate --task {task.name}{more}", options)
 
 
-@takes(SHARED, TRAIN, TARGET, MODULES, FUSION, MIXTURE, ROBUST, EVALUATION)
+@takes(SHARED, TRAIN, TARGET, MODULES, FUSION, MIXTURE, ROBUST, EVALUATION, EXECUTION)
 def evaluate(**options: Any) -> None:
     """Evaluate a target zero-shot on its languages; what has to be trained first is, or is found in the store."""
     _target(options)
@@ -141,7 +142,9 @@ def _composition(options: Mapping[str, Any]) -> str:
 def _run(recipe: "Recipe", options: Mapping[str, Any], *, evaluate: bool) -> str:
     from xadapt_cli.study import run_recipe
 
-    outcomes = run_recipe(recipe, options["store"], evaluate=evaluate, report_to=options["report_to"])
+    outcomes = run_recipe(
+        recipe, options["store"], evaluate=evaluate, execution=execution_of(options), report_to=options["report_to"]
+    )
     assert outcomes[-1].result is not None
     return str(outcomes[-1].result.folder)
 

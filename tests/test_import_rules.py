@@ -17,7 +17,9 @@ TABLES = {"pyarrow", "datasets", "huggingface_hub"}
 TORCH_FREE = (
     "xadapt.errors", "xadapt.durable", "xadapt.interruption", "xadapt.locks", "xadapt.languages", "xadapt.tasks", "xadapt.data", "xadapt.metrics", "xadapt.models.identity", "xadapt.models.fetch",
     "xadapt.models.embedded", "xadapt.regimes.specs", "xadapt.regimes.sizes", "xadapt.training.settings", "xadapt.study.sections", "xadapt.study.stage", "xadapt.study.planner", "xadapt.study.recipe",
-    "xadapt.study.recipe_file", "xadapt.study.plan", "xadapt.study.store", "xadapt.study.execution", "xadapt.study.precision",
+    "xadapt.study.recipe_file", "xadapt.study.plan", "xadapt.study.store", "xadapt.study.execution", "xadapt.study.precision", "xadapt.study.outcome",
+    "xadapt.workers.assignment", "xadapt.workers.reports", "xadapt.workers.schedule", "xadapt.workers.process",
+    "xadapt.workers.local_pool", "xadapt.workers.ray_pool", "xadapt.workers.resources", "xadapt.workers.start",
     "xadapt.study.sweep", "xadapt.study.recipe_errors", "xadapt.study.looked_up", "xadapt.study.estimate", "xadapt_cli.plan",
     "xadapt.study.study_files", "xadapt.study.inventory", "xadapt.study.integrity", "xadapt.study.cleaning", "xadapt.study.transfer",
     "xadapt_cli.store",
@@ -26,6 +28,7 @@ TORCH_FREE = (
     "xadapt.evaluation.own_rows", "xadapt.study.module_folder", "xadapt_cli.predict", "xadapt_cli.import_module",
     "xadapt_cli.app", "xadapt_cli.catalogue", "xadapt_cli.study", "xadapt_cli.train", "xadapt_cli.score",
     "xadapt_cli.fetch", "xadapt_cli.options", "xadapt_cli.tables", "xadapt_cli.console",
+    "xadapt_cli.execution", "xadapt_cli.progress", "xadapt_cli.live", "xadapt_cli.pace",
 )  # fmt: skip
 # lowest first; a module may import from lower layers and from its own package
 LAYERS: tuple[tuple[str, ...], ...] = (
@@ -40,6 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("xadapt.study",),
     ("xadapt.study.stages",),
     ("xadapt.study.executors",),
+    ("xadapt.workers",),
     ("xadapt_cli",),
 )
 # what packages of one layer may take from each other

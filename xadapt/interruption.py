@@ -22,6 +22,12 @@ def requested() -> str | None:
     return _asked[0] if _asked else None
 
 
+def request(name: str) -> None:
+    """Ask this process to stop as a signal does, but not, if that was asked before, to end at once."""
+    if not _asked:
+        _asked.append(name)
+
+
 def check() -> None:
     """Raise Interrupted if a stop was asked for: call it wherever the work so far can be left as it is."""
     if (name := requested()) and not _held:

@@ -2,11 +2,11 @@
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from xadapt.interruption import Interrupted, requested
 from xadapt.study.execution import DEFAULT, Execution
+from xadapt.study.outcome import Outcome
 from xadapt.study.plan import Plan
 from xadapt.study.stage import Stage
 from xadapt.study.stages import run_stage
@@ -14,22 +14,7 @@ from xadapt.study.store import Result, Store
 from xadapt.study.surroundings import Reporter
 from xadapt.study.together import joint_trainings, train_together
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a stage ended; result is there for succeeded and cached, error for failed.
-
-    interrupted is one that goes on where it was when it is run again, not run one that waits for what did not end well.
-    """
-
-    stage: Stage
-    status: Literal["succeeded", "cached", "failed", "interrupted", "not run"]
-    result: Result | None = None
-    error: Exception | None = None
-
-    @property
-    def ok(self) -> bool:
-        return self.result is not None
+__all__ = ["Outcome", "StudyReporter", "run_plan", "run_unit"]
 
 
 class StudyReporter(Reporter, Protocol):
@@ -38,6 +23,8 @@ class StudyReporter(Reporter, Protocol):
     def started(self, stage: Stage, number: int, total: int) -> None: ...
 
     def waiting(self, stage: Stage) -> None: ...
+
+    def lost(self, stage: Stage, why: str) -> None: ...
 
     def ended(self, outcome: Outcome, number: int, total: int) -> None: ...
 
@@ -60,12 +47,27 @@ def run_plan(plan: Plan, store: Store, reporter: StudyReporter, *, execution: Ex
     return list(outcomes.values())
 
 
+def run_unit(
+    stages: Sequence[Stage], store: Store, reporter: StudyReporter, *, execution: Execution = DEFAULT
+) -> list[Outcome]:
+    """Run one stage, or trainings of `joint_trainings`, whose needs are in the store, for whoever keeps the plan."""
+    if len(stages) == 1:
+        return [_attempt(stages[0], store, reporter, execution, 1, 1)]
+    return list(_run_together(stages, Plan(tuple(stages), ()), store, reporter, execution).values())
+
+
 def _run(
     stage: Stage, store: Store, reporter: StudyReporter, execution: Execution, outcomes: dict[str, Outcome], number: int,
     total: int,
 ) -> Outcome:  # fmt: skip
     if not all(outcomes[need.key].ok for need in stage.needs):
         return Outcome(stage, "not run")
+    return _attempt(stage, store, reporter, execution, number, total)
+
+
+def _attempt(
+    stage: Stage, store: Store, reporter: StudyReporter, execution: Execution, number: int, total: int
+) -> Outcome:
     try:
         if found := store.find(stage):
             return Outcome(stage, "cached", found)

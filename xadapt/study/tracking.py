@@ -49,6 +49,12 @@ class Tracked:
     def waiting(self, stage: "Stage") -> None:
         self.reporter.waiting(stage)
 
+    def lost(self, stage: "Stage", why: str) -> None:
+        """The stage begins anew elsewhere, and so does its run."""
+        if run := self._runs.pop(stage.key, None):
+            run.finish()
+        self.reporter.lost(stage, why)
+
     def ended(self, outcome: "Outcome", number: int, total: int) -> None:
         """Finish the stage's run; that of an evaluation is made now, of its scores."""
         stage, run = outcome.stage, self._runs.pop(outcome.stage.key, None)
