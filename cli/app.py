@@ -6,7 +6,7 @@ import sys
 import typer
 
 from xadapt.errors import UserError
-from xadapt_cli import catalogue, exit_codes, export, fetch, import_module, predict, regimes, score, study, train
+from xadapt_cli import catalogue, exit_codes, export, fetch, import_module, predict, regimes, score, store, study, train
 
 app = typer.Typer(
     name="xadapt",
@@ -36,6 +36,7 @@ app.command("plan", rich_help_panel=_STUDY)(study.plan)
 app.command("run", rich_help_panel=_STUDY)(study.run)
 app.command("compare", rich_help_panel=_STUDY)(study.compare)
 app.command("export", rich_help_panel=_STUDY)(export.export)
+app.add_typer(store.store_app, name="store", rich_help_panel=_STUDY)
 
 
 def _version(value: bool) -> None:

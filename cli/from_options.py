@@ -125,7 +125,23 @@ def recipe_of(
         "tasks": {} if _is_mixture(composition, targets) else robust,
     }
     values["name"] = _study_name(regime, composition, intermediate, targets, values)
-    return make_recipe(values, place="the options")
+    return make_recipe(values, place="the options", names=_option_names(regime, targets or intermediate))
+
+
+def _option_names(regime: str, trained: Sequence[str]) -> dict[str, str]:
+    """The options by the keys of a recipe that they become."""
+    from xadapt.training.settings import TrainingSettings
+
+    robust = [f"tasks.{name.partition('@')[0]}.robust" for name in trained] + ["mixture.training.robust"]
+    sections = [
+        (f"regimes.{regime}.", _REGIME_OPTIONS.get(regime, {})), ("fusion.", _FUSION_OPTIONS),
+        ("mixture.", _MIXTURE_OPTIONS), *((f"{place}.", _ROBUST_OPTIONS) for place in robust),
+        ("", {name: name for name in (*_RECIPE_OPTIONS, "languages")}),
+        ("training.", {name: name for name in TrainingSettings.model_fields if name != "robust"}),
+    ]  # fmt: skip
+    return {
+        f"{section}{key}": f"--{option.replace('_', '-')}" for section, keys in sections for option, key in keys.items()
+    }
 
 
 def _check_read(options: Mapping[str, Any], composition: str, intermediate: Sequence[str]) -> None:

@@ -200,6 +200,13 @@ Seed = Annotated[int, typer.Option(help="Seed of weights, order and dropout.", r
 Store = Annotated[
     str, typer.Option(help="Where results are kept and found again.", rich_help_panel=_RUN, envvar="XADAPT_STORE")
 ]
+ReportTo = Annotated[
+    str | None,
+    typer.Option(
+        help="Also log to tensorboard, wandb, mlflow or trackio, joined by commas; local unless set up otherwise.",
+        rich_help_panel=_RUN,
+    ),
+]
 
 # name -> (annotation, default), in the order of --help; `takes` gives them to a command
 SHARED: dict[str, tuple[object, object]] = {
@@ -233,6 +240,7 @@ SHARED: dict[str, tuple[object, object]] = {
     "dtype": (Dtype, None),
     "seed": (Seed, 0),
     "store": (Store, "runs"),
+    "report_to": (ReportTo, None),
 }
 TRAIN: dict[str, tuple[object, object]] = {"train_language": (TrainLanguage, None)}
 JOINTLY: dict[str, tuple[object, object]] = {"composition": (JointComposition, None), "together": (Together, None)}

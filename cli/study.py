@@ -12,7 +12,7 @@ import typer
 
 from xadapt_cli.execution import Address, Executor, Jobs, RetryInFp32, SaveEvery, execution_of
 from xadapt_cli.exit_codes import FAILED, RESUMABLE, USER
-from xadapt_cli.options import Store
+from xadapt_cli.options import ReportTo, Store
 
 if TYPE_CHECKING:
     from xadapt.analysis.scorecard import Scorecard
@@ -39,7 +39,7 @@ _EMBEDDED_DATA = "The embedded suite is synthetic, for demonstration and tests: 
 def run(
     recipe: RecipeFile, store: Store = "runs", backbone: Backbone = None, data: Data = None,
     overrides: Set = None, save_every: SaveEvery = None, retry_in_fp32: RetryInFp32 = False, jobs: Jobs = None,
-    executor: Executor = "local", address: Address = None,
+    executor: Executor = "local", address: Address = None, report_to: ReportTo = None,
 ) -> None:  # fmt: skip
     """Run a recipe: train and evaluate what the store does not have, then print, draw and export the comparison.
 
@@ -51,7 +51,7 @@ def run(
     }  # fmt: skip
     execution = execution_of(options)
     loaded = _load(recipe, backbone, data, overrides)
-    run_recipe(loaded, store, evaluate=True, execution=execution)
+    run_recipe(loaded, store, evaluate=True, execution=execution, report_to=report_to)
     if not loaded.targets:
         return
     scorecard = show_scores(store, [loaded.name])
@@ -100,12 +100,14 @@ def compare(
 
 
 def run_recipe(
-    recipe: "Recipe", store: str, *, evaluate: bool, execution: "Execution | None" = None
+    recipe: "Recipe", store: str, *, evaluate: bool, execution: "Execution | None" = None, report_to: str | None = None
 ) -> "list[Outcome]":
     """Plan and run a recipe with progress on stderr; leaves with exit code 1 or 2 if a stage failed, 75 if stopped."""
     from xadapt.study.plan import make_plan
     from xadapt.study.store import Store as Results
+    from xadapt.training.trackers import TrackerSet, chosen_trackers
 
+    names = chosen_trackers(report_to)
     made = make_plan(recipe, evaluate=evaluate)
     from xadapt_cli.console import quiet_libraries, stderr_console
     from xadapt_cli.progress import ConsoleReporter
@@ -117,12 +119,16 @@ def run_recipe(
     from xadapt import interruption
     from xadapt.study.collect import study_of
     from xadapt.study.execution import DEFAULT
+    from xadapt.study.tracking import Tracked
     from xadapt.workers.start import start
 
     results, execution = Results(store), replace(execution or DEFAULT, together=recipe.together)
     if evaluate:
         results.write_study(recipe.name, study_of(recipe, made))
-    with interruption.resumable(), ConsoleReporter(console, results) as reporter:
+    trackers = TrackerSet(names, warn=lambda text: console.print(f"warning: {text}", markup=False))
+    shown = ConsoleReporter(console, results)
+    tracked = Tracked(shown, trackers, study=recipe.name, folder=results.root / "tracking")
+    with interruption.resumable(), shown, tracked as reporter:
         outcomes = start(made, results, reporter, execution=execution)
         stopped = interruption.requested()
     _end(outcomes, stopped)

@@ -142,7 +142,9 @@ def _composition(options: Mapping[str, Any]) -> str:
 def _run(recipe: "Recipe", options: Mapping[str, Any], *, evaluate: bool) -> str:
     from xadapt_cli.study import run_recipe
 
-    outcomes = run_recipe(recipe, options["store"], evaluate=evaluate, execution=execution_of(options))
+    outcomes = run_recipe(
+        recipe, options["store"], evaluate=evaluate, execution=execution_of(options), report_to=options["report_to"]
+    )
     assert outcomes[-1].result is not None
     return str(outcomes[-1].result.folder)
 

@@ -126,9 +126,11 @@ def test_the_natural_composition_follows_from_the_regime(where: list[object]) ->
     assert "train udpos, adapter\n" not in stacked.err
 
 
-def test_retrieval_is_evaluated_without_training(where: list[object]) -> None:
-    done = ok("evaluate", "--task", "tatoeba", "--languages", "sw", "--dtype", "float32", *where)
+def test_retrieval_is_evaluated_without_training(where: list[object], store: Path) -> None:
+    arguments = ["--languages", "sw", "--dtype", "float32", "--report-to", "tensorboard"]
+    done = ok("evaluate", "--task", "tatoeba", *arguments, *where)
     assert "1 succeeded" in done.err
+    assert list((store / "tracking" / "tensorboard").glob("*/evaluate-tatoeba-*/events*"))
     assert "evaluate tatoeba on 1 languages" in done.err
 
 
@@ -354,20 +356,27 @@ INTERMEDIATE = "train-intermediate --task mnli"
         (f"{TARGET} --regime full --reduction-factor 8", ["--reduction-factor 8", "--regime adapter", "full"]),
         (f"{TARGET} --regime full --adapter-config seq_bn", ["--adapter-config seq_bn", "--regime adapter"]),
         (f"{INTERMEDIATE} --regime full --non-linearity relu", ["--non-linearity relu", "--regime adapter"]),
-        (f"{TARGET} --adapter-config par_bn", ["'par_bn'", "config", "'seq_bn'"]),
-        (f"{TARGET} --non-linearity rely", ["'rely'", "non_linearity", "'relu'"]),
-        (f"{TARGET} --reduction-factor 0", ["0", "reduction_factor", "greater than 0"]),
-        (f"{TARGET} --learning-rate -1", ["-1", "learning_rate", "greater than 0"]),
-        (f"{TARGET} --learning-rate nan", ["nan", "learning_rate"]),
-        (f"{TARGET} --num-train-epochs 0", ["0", "num_train_epochs", "greater than 0"]),
-        (f"{TARGET} --max-steps -3", ["-3", "max_steps", "greater than 0"]),
-        (f"{TARGET} --warmup-ratio 2", ["2", "warmup_ratio", "less than or equal to 1"]),
-        (f"{TARGET} --max-seq-length 4", ["4", "max_seq_length", "greater than or equal to 8"]),
-        (f"{TARGET} --max-train-samples 0", ["0", "max_train_samples", "greater than 0"]),
-        ("evaluate --task xnli --max-predict-samples -5", ["-5", "max_predict_samples", "greater than 0"]),
-        ("evaluate --task tatoeba --retrieval-layer -1", ["-1", "retrieval_layer", "greater than or equal to 0"]),
-        (f"{TARGET} --seed -1", ["-1", "seed", "greater than or equal to 0"]),
-        (f"{TARGET} --dtype foo", ["'foo'", "dtype", "'bfloat16'"]),
+        (f"{TARGET} --adapter-config par_bn", ["'par_bn'", "--adapter-config", "Did you mean 'seq_bn'"]),
+        (f"{TARGET} --non-linearity rely", ["'rely'", "--non-linearity", "Did you mean 'relu'"]),
+        (f"{TARGET} --reduction-factor 0", ["--reduction-factor 0", "greater than 0", "1024"]),
+        (f"{TARGET} --learning-rate -1", ["--learning-rate -1", "greater than 0", " 10"]),
+        (f"{TARGET} --learning-rate nan", ["--learning-rate nan", "number"]),
+        (f"{TARGET} --num-train-epochs 0", ["--num-train-epochs 0", "greater than 0"]),
+        (f"{TARGET} --max-steps -3", ["--max-steps -3", "greater than 0"]),
+        (f"{TARGET} --warmup-ratio 2", ["--warmup-ratio 2", "at least 0", "at most 1"]),
+        (f"{TARGET} --max-seq-length 4", ["--max-seq-length 4", "at least 8", "at most 512"]),
+        (f"{TARGET} --max-train-samples 0", ["--max-train-samples 0", "greater than 0"]),
+        ("evaluate --task xnli --max-predict-samples -5", ["--max-predict-samples -5", "greater than 0"]),
+        ("evaluate --task tatoeba --retrieval-layer -1", ["--retrieval-layer -1", "at least 0"]),
+        (f"{TARGET} --seed -1", ["--seed -1", "at least 0"]),
+        (f"{TARGET} --dtype foo", ["'foo'", "--dtype", "auto, float32, bfloat16"]),
+        (f"{TARGET} --dtype float", ["'float'", "--dtype", "Did you mean 'float32'"]),
+        (f"{TARGET} --composition fusion --intermediate mnli,squad --train-on tarket", ["'tarket'", "--train-on", "Did you mean 'target'"]),
+        (f"{INTERMEDIATE} --regime lora --target-modules querry,key", ["'querry'", "--target-modules", "Did you mean 'query'"]),
+        (f"{INTERMEDIATE} --mlm-ratio 1", ["--mlm-ratio 1", "at least 0", "less than 1"]),
+        (f"{INTERMEDIATE} --robust adverserial", ["'adverserial'", "--robust", "Did you mean 'adversarial'"]),
+        (f"{TARGET.replace('udpos', 'xnli')} --robust random --robust-epsilon 11", ["--robust-epsilon 11", "at most 10"]),
+        (f"{TARGET} --report-to tensorbord", ["'tensorbord'", "--report-to", "Did you mean 'tensorboard'"]),
         (f"{TARGET} --data {{tmp}}/nowhere", ["{tmp}/nowhere", "--data", "embedded"]),
         (f"{TARGET} --backbone {{tmp}}/nowhere", ["{tmp}/nowhere", "--backbone", "config.json"]),
         (f"{TARGET} --backbone {{tmp}}/pickled", ["{tmp}/pickled", "--backbone", "model.safetensors"]),
@@ -428,7 +437,7 @@ GOOD = "targets: [udpos]\n"
         (GOOD + "tasks: {udpso: {}}\n", ["{file}", "'udpso'", "tasks", "Did you mean 'udpos'"]),
         (GOOD + "tasks: {udpos: {max_step: 1}}\n", ["{file}", "tasks.udpos", "Did you mean 'max_steps'"]),
         (GOOD + "1: 2\n", ["{file}", "1"]),
-        (GOOD + "seed: many\n", ["{file}", "seed", "'many'", "integer"]),
+        (GOOD + "seed: many\n", ["{file}", "seed", "'many'", "number"]),
         ("targets: 5\n", ["{file}", "targets", "5"]),
         ("targets: udpos\n", ["{file}", "targets", "'udpos'"]),
         (GOOD + "regimes: [adapter]\n", ["{file}", "regimes", "['adapter']"]),

@@ -115,6 +115,12 @@ def test_overrides_that_are_none_are_refused(tmp_path: Path, override: str) -> N
         ("regimes: {full: {training: {max_step: 1}}}", "regimes.full.training", "max_steps"),
         ("tasks: {udpo: {}}", "tasks", "udpos"),
         ("tasks: {udpos: {epochs: 1}}", "tasks.udpos", "num_train_epochs"),
+        ("training: {robust: {method: random, epsilo: 1}}", "training.robust", "epsilon"),
+        ("fusion: {train_on: tarket}", "fusion.train_on", "target"),
+        ("training: {dtype: float}", "training.dtype", "float32"),
+        ("training: {robust: {method: randm}}", "training.robust.method", "random"),
+        ("regimes: {lora: {target_modules: [querry]}}", "regimes.lora.target_modules.0", "query"),
+        ("regimes: {adapter: {config: seq_bm}}", "regimes.adapter.config", "seq_bn"),
     ],
 )
 def test_unknown_names_are_answered_with_place_and_nearest(tmp_path: Path, text: str, place: str, nearest: str) -> None:
@@ -156,6 +162,40 @@ def test_values_of_no_use_are_refused_by_key(tmp_path: Path, text: str, named: s
     message = refusal(written(tmp_path, "r.yaml", text))
     assert "r.yaml" in message
     assert named in message
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "value", "allowed"),
+    [
+        ("seed: -1", "seed", "-1", ["whole number", " 0", "4294967296"]),
+        ("seed: 1.5", "seed", "1.5", ["whole number"]),
+        ("training: {max_seq_length: 4}", "training.max_seq_length", "4", ["whole number", " 8", " 512"]),
+        ("training: {learning_rate: fast}", "training.learning_rate", "'fast'", ["number", " 0", " 10"]),
+        ("training: {learning_rate: .inf}", "training.learning_rate", "inf", ["number"]),
+        ("training: {max_steps: many}", "training.max_steps", "'many'", ["whole number", "leave it out"]),
+        ("mixture: {mlm_ratio: 1}", "mixture.mlm_ratio", "1", ["number", "less than 1"]),
+        ("fusion: {reference: perhaps}", "fusion.reference", "'perhaps'", ["true or false"]),
+        ("targets: xnli", "targets", "'xnli'", ["list"]),
+        ("languages: en", "languages", "'en'", ["list", "leave it out"]),
+        ("data: [hub]", "data", "['hub']", ["text"]),
+        ("average: {mnli: 0}", "average.mnli", "0", ["number", " 0"]),
+        ("regimes: {lora: {target_modules: query}}", "regimes.lora.target_modules", "'query'", ["list", "query, key"]),
+        ("tasks: {udpos: {robust: random}}", "tasks.udpos.robust", "'random'", ["keys"]),
+        ("training: {robust: {method: random, steps: 3.5}}", "training.robust.steps", "3.5", ["whole number"]),
+    ],
+)
+def test_a_value_is_answered_with_what_is_allowed(
+    tmp_path: Path, text: str, place: str, value: str, allowed: list[str]
+) -> None:
+    message = refusal(written(tmp_path, "r.yaml", text))
+    assert f"r.yaml: {place} = {value} " in message
+    assert [part for part in allowed if part not in message] == []
+
+
+def test_a_value_that_must_be_there_is_asked_for(tmp_path: Path) -> None:
+    message = refusal(written(tmp_path, "r.yaml", "training: {robust: {epsilon: 1}}"))
+    assert "r.yaml: training.robust.method is missing" in message
+    assert "adversarial or random or synonym" in message
 
 
 def test_files_that_are_no_text_or_not_there_are_refused(tmp_path: Path) -> None:

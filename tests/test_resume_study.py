@@ -16,6 +16,7 @@ from safetensors import safe_open
 from silent_reporter import Silent
 from test_executor import Make, make  # noqa: F401 - make is a fixture
 
+from xadapt.evaluation.zero_shot import evaluate_languages
 from xadapt.interruption import resumable
 from xadapt.study.execution import Execution
 from xadapt.study.executors import Outcome, run_plan
@@ -85,13 +86,13 @@ def left_behind(store: Store) -> list[Path]:
 
 
 def test_a_study_stopped_at_every_turn_ends_as_one_that_was_not(make: Make, tmp_path: Path) -> None:  # noqa: F811
-    """A training of three steps, and an evaluation of two languages, each begun anew until nothing stops it."""
+    """A training of three steps, and an evaluation, each begun anew until nothing stops it."""
     recipe = make(targets=["udpos"], intermediate=[], regimes=LORA)
     straight, counted = Store(tmp_path / "straight"), Stopper(0)
     run(recipe, straight, counted)
     stopped, told = Store(tmp_path / "stopped"), list[str]()
-    for _ in range(2 * len(counted.told)):
-        reporter = Stopper(1)
+    for attempt in range(2 * len(counted.told)):
+        reporter = Stopper(1 if attempt < 4 else attempt)  # an evaluation keeps whole languages
         outcomes = run(recipe, stopped, reporter)
         told += reporter.told
         statuses = [outcome.status for outcome in outcomes]
@@ -107,12 +108,18 @@ def test_a_study_stopped_at_every_turn_ends_as_one_that_was_not(make: Make, tmp_
     assert len(steps) == len(set(steps)) == 3, "no step is taken twice"
     train, evaluate = (outcome.result for outcome in outcomes)
     assert train
-    assert train.record["resumed_at"] == [1, 2]
+    assert train.record["resumed_at"] == [1, 2, 3], "the last before its dev score is taken"
     assert evaluate
 
 
-def test_finished_languages_are_not_predicted_again(make: Make, tmp_path: Path) -> None:  # noqa: F811
-    """Killed behind the first language, as by a power cut; then that language's file is damaged, too."""
+def test_finished_languages_are_not_predicted_again(
+    make: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+) -> None:
+    """Stopped behind the first language; then that language's file is damaged, too."""
+    # a block that a language fills, as the languages of real data do
+    monkeypatch.setitem(evaluate_languages.__kwdefaults__, "block", 24)
     recipe = make(targets=["tatoeba"], intermediate=[], regimes=LORA, languages=["de", "sw"])
     straight = Store(tmp_path / "straight")
     counted = Stopper(0)
@@ -206,9 +213,7 @@ class _Poison:
 
         if step == 3 and self.of.times:
             self.of.times -= 1
-            (training,) = (
-                found for found in gc.get_objects() if isinstance(found, Training) and self in found.monitors
-            )
+            (training,) = (found for found in gc.get_objects() if type(found) is Training and self in found.monitors)
             training.trainable[0][1].data.fill_(float("nan"))
 
     def selection(self, step: int, epoch: float, metrics: dict[str, float], best: bool) -> None: ...

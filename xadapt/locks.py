@@ -39,8 +39,24 @@ def locked(path: Path, waiting: Callable[[], None], *, stale: float = STALE) -> 
         wait()
         _acquire(lock)
     try:
-        with _held(_holder_file(path), wait, stale):
+        with _held(holder_file(path), wait, stale):
             yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def locked_if_free(path: Path, *, stale: float = STALE) -> Iterator[bool]:
+    """Hold a lock file if nobody does, without waiting; gives whether it is held now."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except TimeoutError:
+        yield False
+        return
+    try:
+        file = holder_file(path)
+        yield not (_foreign(file) and _age(file) < stale)
     finally:
         lock.release()
 
@@ -48,12 +64,13 @@ def locked(path: Path, waiting: Callable[[], None], *, stale: float = STALE) -> 
 def holder(path: Path) -> str:
     """Who holds a lock file, as `host, pid 123`; empty if that cannot be told."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads(_holder_file(path).read_text(encoding="utf-8"))
+        found = json.loads(holder_file(path).read_text(encoding="utf-8"))
         return f"{found['host']}, pid {found['pid']}"
     return ""
 
 
-def _holder_file(path: Path) -> Path:
+def holder_file(path: Path) -> Path:
+    """Where it is said who holds a lock file; a process that is killed leaves it, until the next one holds the lock."""
     return path.with_name(f"{path.name}.holder")
 
 

@@ -19,7 +19,7 @@ from xadapt.tasks.user import task_of
 
 
 def study_of(recipe: Recipe, plan: Plan) -> dict[str, Any]:
-    """What the store keeps of a study: the recipe, its setting, and the evaluation behind each cell.
+    """What the store keeps of a study: the recipe, its setting, and the evaluation behind each cell, and all its stages.
 
     Of a sweep it has the points too, each with its values and its setting, and each cell says which it belongs to.
     """
@@ -37,13 +37,15 @@ def study_of(recipe: Recipe, plan: Plan) -> dict[str, Any]:
         }
         for cell in plan.cells
     ]
+    # the stages, so that what unfinished evaluations need is known, and trainings without a target are in a study
+    stages = [stage.key for stage in plan.stages]
     points = [
         {"values": dict(point.values), "label": point.label, "setting": setting_line(point.recipe, point.unsaid)}
         for point in plan.points
     ]
     setting = points[0]["setting"] if points else setting_line(recipe)
     return {
-        "recipe": recipe.model_dump(mode="json"), "setting": setting, "cells": cells, **({"points": points} if swept else {}),
+        "recipe": recipe.model_dump(mode="json"), "setting": setting, "cells": cells, "stages": stages, **({"points": points} if swept else {}),
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from xadapt.errors import UserError, unknown
 from xadapt.languages import get_language
 from xadapt.regimes.specs import COMPOSITIONS, JOINT, check_composition
+from xadapt.study.field_errors import FieldError
 from xadapt.study.sections import (
     AdapterSection,
     FusionSection,
@@ -221,11 +222,7 @@ class Recipe(Section):
 
 
 def _check_training(numbers: dict[str, Any], place: str) -> None:
-    for name in numbers:
-        if name not in TrainingSettings.model_fields:
-            raise unknown("key", name, TrainingSettings.model_fields, place=place)
     try:
         TrainingSettings.model_validate(numbers)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        raise UserError(f"{place}.{problem['loc'][0]} = {problem['input']!r}: {problem['msg']}") from error
+        raise FieldError(error, TrainingSettings, within=place.split(".")) from error

@@ -1,32 +1,17 @@
-"""What is wrong with a recipe, by key and with the nearest valid one."""
+"""What is wrong with a recipe: the value, its key, what is allowed there and the nearest of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from xadapt.errors import UserError, unknown
+from xadapt.errors import UserError
+from xadapt.study.field_errors import FieldError
 from xadapt.study.recipe import Recipe
-from xadapt.study.sections import AdapterSection, FullSection, FusionSection, LoraSection, MixtureSection, Regimes
 
 
-def located(error: ValidationError, place: str) -> UserError:
-    """The first problem that pydantic found in a recipe, in the project's words."""
-    problem = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in problem["loc"])
-    cause = problem.get("ctx", {}).get("error")
-    if isinstance(cause, UserError):
-        return UserError(f"{place}: {cause}")
-    if problem["type"] == "extra_forbidden":
-        *parents, last = (str(part) for part in problem["loc"])
-        section = _section(parents)
-        return unknown("key", last, section.model_fields, place=": ".join(filter(None, (place, ".".join(parents)))))
-    return UserError(f"{place}: {key or 'recipe'} = {problem.get('input')!r}: {problem['msg']}")
-
-
-def _section(loc: Sequence[str]) -> type[BaseModel]:
-    """The model whose keys are valid at a place in a recipe."""
-    sections: dict[tuple[str, ...], type[BaseModel]] = {
-        ("regimes",): Regimes, ("regimes", "full"): FullSection, ("regimes", "adapter"): AdapterSection,
-        ("regimes", "lora"): LoraSection, ("mixture",): MixtureSection, ("fusion",): FusionSection,
-    }  # fmt: skip
-    return sections.get(tuple(loc), Recipe)
+def located(error: ValidationError, place: str, names: Mapping[str, str] | None = None) -> UserError:
+    """The first problem pydantic found, in the project's words; names has what keys are called at the place."""
+    found = FieldError(error, Recipe)
+    if isinstance(found.cause, FieldError):
+        return found.cause.at(place, names)
+    return UserError(f"{place}: {found.cause}") if isinstance(found.cause, UserError) else found.at(place, names)

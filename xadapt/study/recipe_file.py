@@ -29,12 +29,15 @@ def load_recipe(path: str | Path, *, overrides: Sequence[str] = (), options: Map
     return make_recipe(values, place=str(path))
 
 
-def make_recipe(values: Mapping[str, Any], *, place: str) -> Recipe:
-    """Validate a recipe, every point of its sweep too; UserError names the key at fault, its place, the nearest key."""
+def make_recipe(values: Mapping[str, Any], *, place: str, names: Mapping[str, str] | None = None) -> Recipe:
+    """Validate a recipe, every point of its sweep too; UserError names the key at fault, its place, what is allowed and the nearest of it.
+
+    names has what keys are called at the place, such as a command's options.
+    """
     try:
         recipe = Recipe.model_validate(dict(values))
     except ValidationError as error:
-        raise located(error, place) from error
+        raise located(error, place, names) from error
     sweep_points(recipe, place=place)
     return recipe
 

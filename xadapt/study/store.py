@@ -23,7 +23,7 @@ from xadapt.study.stage import Stage
 
 MANIFEST = "manifest.json"
 _PACKAGES = ("torch", "transformers", "adapters", "peft", "accelerate", "tokenizers", "datasets", "numpy")
-_FIELDS = {"key", "spec", "needs", "record", "files"}
+FIELDS = {"key", "spec", "needs", "record", "files"}
 # in a partial folder: what a stage keeps for a later start of its own, such as checkpoints
 PROGRESS = "progress"
 # a stage's record, or the error that ended it
@@ -72,7 +72,7 @@ class Store:
         if not path.is_file():
             return None
         try:
-            return Result(folder, unsealed(json.loads(path.read_text(encoding="utf-8")), fields=_FIELDS), cached=True)
+            return Result(folder, unsealed(json.loads(path.read_text(encoding="utf-8")), fields=FIELDS), cached=True)
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); delete {folder} and run again") from error
 

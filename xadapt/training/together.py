@@ -71,8 +71,8 @@ class Together:
     def _start(self) -> None:
         """Begin all, or let all go on from the latest step that all have a checkpoint of: they move in lockstep."""
         trainings = [member.training for member in self.members]
-        known = [set(t.checkpoints.steps()) if t.checkpoints else set() for t in trainings]
-        for step in [*sorted(set.intersection(*known), reverse=True), 0]:
+        whole = [{found.step for found in t.checkpoints.all()} if t.checkpoints else set() for t in trainings]
+        for step in [*sorted(set.intersection(*whole), reverse=True)[:1], 0]:
             for training in trainings:
                 training.start(step)
             if all(training.steps == step for training in trainings):
