@@ -162,6 +162,14 @@ class _Reader:
         self._pieces = iter(pieces)
         self._left: Rows | None = None
 
+    def more(self) -> bool:
+        """Whether any rows are left."""
+        while not self._left:
+            self._left = next(self._pieces, None)
+            if self._left is None:
+                return False
+        return True
+
     def take(self, most: int | None) -> Rows | None:
         """The next rows, all of them where `most` is None; None behind the last."""
         taken, room = [], sys.maxsize if most is None else most
@@ -179,13 +187,18 @@ def _blocks(languages: Languages, size: int, *, whole: bool) -> Iterator[tuple[l
     room = size
     for lang, pieces in languages:
         reader = _Reader(pieces)
-        while rows := reader.take(None if whole else room):
-            parts.append((lang, rows))
-            room -= len(rows)
+        while reader.more():
             if room <= 0:
                 yield parts, ended
                 parts, ended, room = [], [], size
+            rows = reader.take(None if whole else room)
+            assert rows is not None, "there are more"
+            parts.append((lang, rows))
+            room -= len(rows)
         ended.append(lang)
+        if room <= 0:  # told at once: what has ended is not done again
+            yield parts, ended
+            parts, ended, room = [], [], size
     yield parts, ended
 
 

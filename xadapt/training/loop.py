@@ -61,7 +61,7 @@ class Training:
         self.result = FitResult()
         self.checkpoints = checkpoints
         self.generator: torch.Generator | None = None
-        self.decay = 1.0
+        self.decay, self._kept = 1.0, 0
         self.best: dict[str, Tensor] = {}
 
     @property
@@ -93,7 +93,7 @@ class Training:
         found = self.checkpoints.all() if self.checkpoints and at != 0 else ()
         for checkpoint in found:
             if at in (None, checkpoint.step) and restore(self, checkpoint):
-                self.result.resumed = [*self.result.resumed, checkpoint.step]
+                self.result.resumed, self._kept = [*self.result.resumed, checkpoint.step], checkpoint.step
                 return
         for monitor in self.monitors:
             if isinstance(monitor, Rewindable):
@@ -191,14 +191,14 @@ class Training:
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint; behind the last step there is none."""
-        inside = 0 < self.steps < self.total_steps
+        inside = self._kept < self.steps < self.total_steps
         return self.checkpoints is not None and inside and self.checkpoints.due(self.steps)
 
     def save(self) -> None:
         """Keep the state as it is after the last step; Diverged, with nothing written, if it is not finite."""
         if self.checkpoints and self.steps:
             self._check_parameters()
-            state = captured(self)
+            state, self._kept = captured(self), self.steps
             if self.ranks.main:
                 self.checkpoints.write(state)
             self.ranks.wait()
