@@ -15,7 +15,9 @@ def stdout_console() -> Console:
 
 
 def stderr_console() -> Console:
-    """The console for progress."""
+    """The console for progress; of several processes that train one model the main one's alone shows anything."""
+    if os.environ.get("RANK", "0") != "0":
+        return Console(stderr=True, quiet=True)
     console = Console(stderr=True, highlight=False)
     return console if console.is_terminal else Console(stderr=True, highlight=False, width=_width())
 

@@ -1,6 +1,7 @@
 """`run`, `plan` and `compare`: whole recipes, through the store."""
 
 import json
+import os
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -123,7 +124,8 @@ def run_recipe(
     from xadapt.workers.start import start
 
     results, execution = Results(store), replace(execution or DEFAULT, together=recipe.together)
-    if evaluate:
+    main = os.environ.get("RANK", "0") == "0"  # of several processes that train one model
+    if evaluate and main:
         results.write_study(recipe.name, study_of(recipe, made))
     trackers = TrackerSet(names, warn=lambda text: console.print(f"warning: {text}", markup=False))
     shown = ConsoleReporter(console, results)
@@ -131,6 +133,8 @@ def run_recipe(
     with interruption.resumable(), shown, tracked as reporter:
         outcomes = start(made, results, reporter, execution=execution)
         stopped = interruption.requested()
+    if not main:
+        raise typer.Exit
     _end(outcomes, stopped)
     return outcomes
 

@@ -11,11 +11,20 @@ from test_training import snapshot
 
 from xadapt.interruption import Interrupted, resumable
 from xadapt.models.backbone import Backbone
+from xadapt.training.loop import Training
 
 KINDS = {
     "full": ("full", "classification"), "full tagging": ("full", "tagging"), "adapter": ("seq_bn", "classification"),
     "lora": ("lora", "tagging"), "mixture": None,
 }  # fmt: skip
+
+
+def still(training: Training) -> Training:
+    """Without dropout, whose draws differ between processes."""
+    for module in training.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return training
 
 
 def train(folder: Path, backbone: Backbone, kind: str, *, stop: int = 0) -> None:
@@ -26,12 +35,12 @@ def train(folder: Path, backbone: Backbone, kind: str, *, stop: int = 0) -> None
         monitor = StopAt(stop if int(torch.distributed.get_rank() == 1) else 0)
         with resumable():
             try:
-                run(make(folder, monitor))
+                run(still(make(folder, monitor)))
             except Interrupted:
                 pass
             else:
                 raise AssertionError("it was not stopped")
-    training = make(folder)
+    training = still(make(folder))
     run(training)
     result = training.result
     if training.ranks.main:

@@ -26,13 +26,18 @@ def in_two(still_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """The folder that two processes wrote to, started as `accelerate launch` starts them, on CPUs."""
     root = tmp_path_factory.mktemp("two")
     program = Path(__file__).with_name("ranks_program.py")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]  # fmt: skip
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    ended = subprocess.run(
-        [*launch, str(program), str(root), str(still_folder)], cwd=program.parent, env=env, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    ended = in_processes([str(program), str(root), str(still_folder)])
     assert ended.returncode == 0, ended.stderr[-4000:]
     return root
+
+
+def in_processes(command: list[str], count: int = 2) -> subprocess.CompletedProcess[str]:
+    """Run a Python program in several processes that know each other, by what `accelerate launch` calls for GPUs."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.run(
+        [*launch, *command], cwd=Path(__file__).parent, env=env, capture_output=True, text=True, check=False
+    )
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -57,3 +62,31 @@ def test_a_stop_of_one_stops_both_and_they_go_on_to_the_same_bytes(in_two: Path)
     first, second = (load_file(in_two / name / "state.safetensors") for name in ("full tagging", "stopped"))
     assert first.keys() == second.keys()
     assert all(first[name].equal(second[name]) for name in first)
+
+
+@pytest.mark.slow
+def test_a_study_in_two_processes_scores_as_in_one(still_folder: Path, tmp_path: Path) -> None:
+    """The whole command: a training of two processes, then evaluations of the main one; and found again by one."""
+    recipe = tmp_path / "study.json"
+    values = {
+        "name": "study", "backbone": str(still_folder), "data": "embedded", "targets": ["xnli"], "languages": ["en", "de"],
+        "regimes": {"adapter": {"compositions": ["none"], "reduction_factor": 4}}, "max_train_samples": 48,
+        "max_eval_samples": 16, "max_predict_samples": 16,
+        "training": {"max_steps": 6, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "dtype": "float32"},
+    }  # fmt: skip
+    recipe.write_text(json.dumps(values))
+    xadapt = [str(Path(sys.executable).with_name("xadapt")), "run", str(recipe)]
+    one = subprocess.run([*xadapt, "--store", str(tmp_path / "one")], capture_output=True, text=True, check=False)
+    assert one.returncode == 0, one.stderr
+    two = in_processes([*xadapt, "--store", str(tmp_path / "two")])
+    assert two.returncode == 0, two.stderr[-4000:]
+    assert two.stderr.count("2 succeeded") == 1
+    losses = [
+        [json.loads(line).get("loss") for line in next((tmp_path / store).glob("train/*/log.jsonl")).read_text().splitlines()]
+        for store in ("one", "two")
+    ]  # fmt: skip
+    assert len(losses[0]) == len(losses[1]) == 7
+    for first, second in zip(*losses, strict=True):
+        assert first == (second if second is None else pytest.approx(second, abs=1e-5))
+    again = subprocess.run([*xadapt, "--store", str(tmp_path / "two")], capture_output=True, text=True, check=False)
+    assert "2 cached" in again.stderr

@@ -91,6 +91,8 @@ def assembled(model: torch.nn.Module, parts: list[TrainingPart], pad: int, folde
     """A training whose dev score is a number of its parameters, the best of which comes early."""
     folder.mkdir(exist_ok=True)
 
+    logs = [JsonLog(folder / "log.jsonl")] if os.environ.get("RANK", "0") == "0" else []
+
     def evaluate() -> dict[str, float]:
         predict_logits(
             FirstHead(model), parts[0].features, pad_token_id=pad, token_budget=512, device=torch.device("cpu")
@@ -99,7 +101,7 @@ def assembled(model: torch.nn.Module, parts: list[TrainingPart], pad: int, folde
 
     return Training(
         model, parts, settings, seed=3, pad_token_id=pad, accelerator=make_accelerator("float32"), evaluate=evaluate,
-        metric="accuracy", monitors=[JsonLog(folder / "log.jsonl"), *monitors],
+        metric="accuracy", monitors=[*logs, *monitors],
         checkpoints=Checkpoints(folder / "checkpoints", SaveEvery()), **more,
     )  # fmt: skip
 

@@ -1,8 +1,9 @@
 """Run a plan in this process, one stage after another; a failure stops only what depends on it."""
 
 import traceback
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 from xadapt.interruption import Interrupted, requested
 from xadapt.study.execution import DEFAULT, Execution
@@ -17,6 +18,9 @@ from xadapt.study.together import joint_trainings, train_together
 __all__ = ["Outcome", "StudyReporter", "run_plan", "run_unit"]
 
 
+Work = Callable[[Stage, Store, Path, Reporter, Execution], dict[str, Any]]
+
+
 class StudyReporter(Reporter, Protocol):
     """A Reporter that is also told of the stages themselves."""
 
@@ -29,11 +33,13 @@ class StudyReporter(Reporter, Protocol):
     def ended(self, outcome: Outcome, number: int, total: int) -> None: ...
 
 
-def run_plan(plan: Plan, store: Store, reporter: StudyReporter, *, execution: Execution = DEFAULT) -> list[Outcome]:
+def run_plan(
+    plan: Plan, store: Store, reporter: StudyReporter, *, execution: Execution = DEFAULT, work: Work = run_stage
+) -> list[Outcome]:
     """Run every stage that is not in the store; the outcome of each, in the plan's order.
 
     Trainings that are run together start when the first of them is due. Where a stop is asked for (`interruption`), what
-    runs keeps what it has, and nothing is started any more.
+    runs keeps what it has, and nothing is started any more. work does a stage that is not trained together with others.
     """
     outcomes: dict[str, Outcome] = {}
     groups = joint_trainings(plan.stages, store) if execution.together else {}
@@ -41,7 +47,9 @@ def run_plan(plan: Plan, store: Store, reporter: StudyReporter, *, execution: Ex
     for number, stage in enumerate(plan.stages, start=1):
         if stage.key in groups and stage.key not in made:
             made |= _run_together(groups[stage.key], plan, store, reporter, execution)
-        outcome = made.get(stage.key) or _run(stage, store, reporter, execution, outcomes, number, len(plan.stages))
+        outcome = made.get(stage.key) or _run(
+            stage, store, reporter, execution, outcomes, number, len(plan.stages), work
+        )
         outcomes[stage.key] = outcome
         reporter.ended(outcome, number, len(plan.stages))
     return list(outcomes.values())
@@ -58,16 +66,17 @@ def run_unit(
 
 def _run(
     stage: Stage, store: Store, reporter: StudyReporter, execution: Execution, outcomes: dict[str, Outcome], number: int,
-    total: int,
+    total: int, work: Work,
 ) -> Outcome:  # fmt: skip
     if not all(outcomes[need.key].ok for need in stage.needs):
         return Outcome(stage, "not run")
-    return _attempt(stage, store, reporter, execution, number, total)
+    return _attempt(stage, store, reporter, execution, number, total, work)
 
 
 def _attempt(
-    stage: Stage, store: Store, reporter: StudyReporter, execution: Execution, number: int, total: int
-) -> Outcome:
+    stage: Stage, store: Store, reporter: StudyReporter, execution: Execution, number: int, total: int,
+    work: Work = run_stage,
+) -> Outcome:  # fmt: skip
     try:
         if found := store.find(stage):
             return Outcome(stage, "cached", found)
@@ -76,7 +85,7 @@ def _attempt(
         reporter.started(stage, number, total)
         result = store.run(
             stage,
-            lambda folder: run_stage(stage, store, folder, reporter, execution),
+            lambda folder: work(stage, store, folder, reporter, execution),
             waiting=lambda: reporter.waiting(stage),
         )
     except Interrupted:

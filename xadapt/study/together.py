@@ -125,7 +125,8 @@ class _Run:
         self.heads = self.train.heads(encoder)
         self.log = JsonLog(self.train.log_file)
         logs.callback(self.log.close)
-        return self.train.training(encoder, self.heads, self.found, accelerator, self.log)
+        monitors = [self.log, *self.train.around.reporter.monitors(self.train.around.stage)]
+        return self.train.training(encoder, self.heads, self.found, accelerator, monitors)
 
     def end(self, ended: FitResult | Exception, shared: SharedEncoder, peak: Peak) -> Made:
         """Write the artefact; the record, or what went wrong."""

@@ -1,11 +1,11 @@
 """The train stage: from rows of one task, or of several, to an artefact."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -17,7 +17,7 @@ from xadapt.durable import require_space
 from xadapt.evaluation.zero_shot import model_predictor, score_language
 from xadapt.models.backbone import start_language_head
 from xadapt.models.task_model import MultiTaskModel, OfTask, TaskModel, shares_embedding
-from xadapt.models.trimming import trim_vocabulary
+from xadapt.models.trimming import TrimmedVocabulary, trim_vocabulary
 from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import FusionSpec
 from xadapt.study.self_check import Example, checked, write_check
@@ -33,6 +33,8 @@ from xadapt.training.mixing import TrainingPart
 from xadapt.training.result import FitResult, Monitor
 from xadapt.training.robust import Perturbation, embedding_scale
 from xadapt.training.settings import Mixing, TrainingSettings
+
+_T = TypeVar("_T")
 
 
 class Train:
@@ -55,20 +57,46 @@ class Train:
 
         Where asked to, a training in bfloat16 that diverges goes on in float32 from its last checkpoint.
         """
+        return self._retried(self._run)
+
+    def beside(self) -> None:
+        """Take part in the training that the main one of several processes leads; nothing is written or told."""
+        self._retried(self._beside)
+
+    def _retried(self, work: Callable[[], _T]) -> _T:
         try:
-            return self._run()
+            return work()
         except Diverged:
             if not self.around.execution.retry_in_fp32 or self.settings.dtype != "bfloat16":
                 raise
         self.settings = self.settings.model_copy(update={"dtype": "float32"})
-        return self._run()
+        return work()
 
     def _run(self) -> dict[str, Any]:
         found = self.encoded()
         examples = self.examples(found)
+        encoder, heads, trimmed, found = self._model(found)
+        accelerator = make_accelerator(self.settings.dtype)
+        self.require_space(encoder, heads.values())
+        with JsonLog(self.log_file) as log, peak_memory(accelerator.device) as self.peak:
+            monitors = [log, *self.around.reporter.monitors(self.around.stage)]
+            result = self.training(encoder, heads, found, accelerator, monitors).run()
+        if trimmed:
+            trimmed.restore(encoder, decay=result.decay)
+        self.regime.save(encoder, self.around.folder, name=self.module_name)
+        return self.finish(encoder, heads, examples, result, self.trainable)
+
+    def _beside(self) -> None:
+        encoder, heads, _, found = self._model(self.encoded())
+        self.training(encoder, heads, found, make_accelerator(self.settings.dtype), []).run()
+
+    def _model(
+        self, found: list[Encoded]
+    ) -> tuple[PreTrainedModel, dict[str, nn.Module], TrimmedVocabulary | None, list[Encoded]]:
+        """The encoder and the heads to train, its vocabulary trimmed where that can be, and the rows as it wants them."""
         encoder = self._attach()
         self.perturbation = self._perturbation(encoder)
-        trainable = sum(parameter.numel() for _, parameter in self.regime.trainable(encoder))
+        self.trainable = sum(parameter.numel() for _, parameter in self.regime.trainable(encoder))
         heads = self.heads(encoder)
         trimmed = None
         if self.spec["regime"]["name"] == "full" and not any(map(shares_embedding, heads.values())):
@@ -76,14 +104,7 @@ class Train:
                 encoder, chain(*(ids for f in found for ids in (f.train.input_ids, f.dev.input_ids)))
             )
             found = [features.trimmed(trimmed) for features in found]
-        accelerator = make_accelerator(self.settings.dtype)
-        self.require_space(encoder, heads.values())
-        with JsonLog(self.log_file) as log, peak_memory(accelerator.device) as self.peak:
-            result = self.training(encoder, heads, found, accelerator, log).run()
-        if trimmed:
-            trimmed.restore(encoder, decay=result.decay)
-        self.regime.save(encoder, self.around.folder, name=self.module_name)
-        return self.finish(encoder, heads, examples, result, trainable)
+        return encoder, heads, trimmed, found
 
     def require_space(self, encoder: nn.Module, heads: Iterable[nn.Module]) -> None:
         """UserError, before the first step, where there is no room for the artefact and the checkpoints."""
@@ -168,9 +189,9 @@ class Train:
 
     def training(
         self, encoder: PreTrainedModel, heads: Mapping[str, nn.Module], found: list[Encoded], accelerator: Accelerator,
-        log: Monitor,
+        monitors: Sequence[Monitor],
     ) -> Training:  # fmt: skip
-        """The training itself, of what is trainable in encoder and heads."""
+        """The training itself, of what is trainable in encoder and heads; monitors are told of it."""
         device, pad = accelerator.device, self.backbone.tokenizer.pad_token_id
         one = TaskModel(encoder, next(iter(heads.values()))) if len(heads) == 1 else None
         model = one or MultiTaskModel(encoder, heads)
@@ -194,7 +215,7 @@ class Train:
         return Training(
             model, parts, self.settings, seed=self.spec["seed"], pad_token_id=pad, accelerator=accelerator,
             evaluate=evaluate, metric=self._metric(), mixing=self.mixing,
-            monitors=[log, *self.around.reporter.monitors(self.around.stage)],
+            monitors=list(monitors),
             penalty=lambda: self.regime.penalty(encoder), checkpoints=self.checkpoints,
         )  # fmt: skip
 

@@ -167,8 +167,9 @@ class Training:
         self._update()
         self.result.losses.append(loss + penalty)
         self.result.examples += step.examples
-        self.result.tokens += step.tokens
-        self.result.positions += sum(tokens for _, tokens in step.sizes)
+        tokens, positions = self.ranks.total(step.tokens, sum(tokens for _, tokens in step.sizes))
+        self.result.tokens += int(tokens)
+        self.result.positions += int(positions)
         self.result.seconds += time.perf_counter() - started
         values = {"loss": loss + penalty, "grad_norm": norm, "learning_rate": self._used_learning_rate}
         values |= {"examples_per_second": self.result.examples_per_second, "epoch": step.number / self.steps_per_epoch}
@@ -181,6 +182,7 @@ class Training:
         if due:
             self.save()
         if stop and self.steps < self.total_steps:
+            interruption.request("another process")  # unless it was this one
             raise Interrupted(interruption.requested())
 
     def select_if_due(self) -> None:

@@ -57,7 +57,8 @@ def restore(training: "Training", found: Checkpoint) -> bool:
     """Put a training where a checkpoint was taken; False, with nothing changed, if its log does not reach there."""
     values, tensors = found.values, found.tensors
     logs = [monitor for monitor in training.monitors if isinstance(monitor, Rewindable)]
-    if not all(log.rewind(mark) for log, mark in zip(logs, values["marks"], strict=True)):
+    marks = values["marks"] if training.ranks.main else []  # the others keep no log
+    if not all(log.rewind(mark) for log, mark in zip(logs, marks, strict=True)):
         return False
     for name, parameter in training.trainable:
         parameter.data.copy_(tensors[f"parameter/{name}"])

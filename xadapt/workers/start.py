@@ -1,5 +1,6 @@
 """Run a plan where its Execution says: in this process, in several of this machine, or on a Ray cluster."""
 
+import os
 from typing import TYPE_CHECKING
 
 from xadapt.study.execution import Execution
@@ -19,6 +20,10 @@ def start(plan: Plan, store: Store, reporter: "StudyReporter", *, execution: Exe
 
     Raises UserError where there is no Ray, or no cluster at the address.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # as accelerate launch and torchrun say it
+        from xadapt.workers.in_ranks import run_in_ranks
+
+        return run_in_ranks(plan, store, reporter, execution=execution)
     if execution.executor == "ray":
         from xadapt.workers.ray_pool import RayPool
 
