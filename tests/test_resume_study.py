@@ -149,7 +149,7 @@ def rows(stopper: Stopper, batches: int | None = None) -> int:
     return sum(int(told.split()[0]) for told in stopper.told[:batches])
 
 
-@pytest.mark.parametrize("at", [1, 2, 4, 7])
+@pytest.mark.parametrize("at", [4, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 2, 7))])
 def test_trainings_side_by_side_go_on_together(at: int, make: Make, tmp_path: Path) -> None:  # noqa: F811
     recipe = make(targets=[], intermediate=["mnli", "hellaswag"], data="embedded", regimes=LORA, max_eval_samples=8)
     straight, store = Store(tmp_path / "straight"), Store(tmp_path / "stopped")
@@ -162,6 +162,7 @@ def test_trainings_side_by_side_go_on_together(at: int, make: Make, tmp_path: Pa
     assert left_behind(store) == []
 
 
+@pytest.mark.slow
 def test_checkpoints_of_different_steps_begin_at_the_last_that_all_have(make: Make, tmp_path: Path) -> None:  # noqa: F811
     """As after a kill between the checkpoints of two trainings that go side by side."""
     recipe = make(targets=[], intermediate=["mnli", "hellaswag"], data="embedded", regimes=LORA, max_eval_samples=8)
