@@ -276,8 +276,9 @@ def test_a_command_that_is_stopped_and_given_again(
     every = ("--save-every", "5")
     stopped = subprocess.Popen(command(recipe, tmp_path / "stopped", *every), stderr=subprocess.PIPE, text=True)
     wait_for(stopped, "[1/3] train")
-    while not list((tmp_path / "stopped").rglob("step-*/checkpoint.json")) and stopped.poll() is None:
-        pass
+    while not list((tmp_path / "stopped").rglob("step-*/checkpoint.json")):
+        with pytest.raises(subprocess.TimeoutExpired):  # or it has ended, without a checkpoint
+            stopped.wait(timeout=0.05)
     stopped.send_signal(number)
     _, said = stopped.communicate()
     assert stopped.returncode == (-signal.SIGKILL if number == signal.SIGKILL else RESUMABLE), said

@@ -2,14 +2,17 @@
 
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import pyarrow.parquet as pq
 
 from xadapt.durable import checksum, sealed, sync, unsealed, write_durably
+from xadapt.errors import UserError
 from xadapt.evaluation.predictions import SCHEMA, PredictionFile
 from xadapt.evaluation.zero_shot import Predicted
 from xadapt.tasks import Task
@@ -59,11 +62,16 @@ class FinishedLanguages:
                 for group in range(file.num_row_groups):
                     writer.write_table(file.read_row_group(group))
 
-    def close(self) -> None:
-        """Leave what is not finished."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Leave what is not finished; what a user has to mend makes another evaluation, and nothing stays of this one."""
         for file in self._open.values():
             file.close()
         self._open.clear()
+        if isinstance(error, UserError):
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, lang: str, suffix: str) -> Path:
         return self.folder / f"{lang}.{suffix}"

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from typing import Any
 
 from safetensors.torch import load_file
@@ -39,7 +38,7 @@ def evaluate(around: Surroundings) -> dict[str, Any]:
     finished = FinishedLanguages(around.progress / "languages", task)
     found = finished.read(list(spec["languages"]))
     begun = list(found)
-    with closing(finished), peak_memory(device) as peak:
+    with finished, peak_memory(device) as peak:
         predict, attention, layer = _predictor(around, task)
         started = time.perf_counter()
         for result in evaluate_languages(

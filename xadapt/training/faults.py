@@ -1,5 +1,6 @@
 """What goes wrong in a step: numbers that are not finite, and memory that does not suffice."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -13,15 +14,14 @@ class Diverged(UserError):
 
 
 def check_finite(
-    loss: float, norm: float | None, named: Iterable[tuple[str, nn.Parameter]], *, step: int, learning_rate: float
+    loss: float, norm: float, named: Iterable[tuple[str, nn.Parameter]], *, step: int, learning_rate: float
 ) -> None:
     """Diverged, naming the first tensor at fault, unless the loss and the norm of the gradient are finite."""
-    numbers = [loss] if norm is None else [loss, norm]
-    if torch.tensor(numbers).isfinite().all():
+    if math.isfinite(loss) and math.isfinite(norm):
         return
     named = list(named)
     fault = _first(named, "parameter")
-    if fault is None and norm is not None:
+    if fault is None and math.isfinite(loss):
         fault = _first(((name, p.grad) for name, p in named if p.grad is not None), "gradient of")
     what = fault or f"loss is {loss}"
     raise Diverged(

@@ -161,9 +161,7 @@ class Training:
         loss is the step's, started the clock's reading (`time.perf_counter`) when it began. Raises Diverged where
         loss or gradient is not finite.
         """
-        self._check(loss + penalty, None, step.number)
-        norm = self._clip()
-        self._check(loss + penalty, norm, step.number)
+        norm = self._clip(loss + penalty, step.number)
         self._update()
         self.result.losses.append(loss + penalty)
         self.result.examples += step.examples
@@ -248,18 +246,21 @@ class Training:
     def _dropout(self) -> AbstractContextManager[object]:
         return CpuDropout(self.generator) if self.accelerator.device.type == "cpu" else nullcontext()
 
-    def _check(self, loss: float, norm: float | None, step: int) -> None:
+    def _check(self, loss: float, norm: float, step: int) -> None:
         rate = self.settings.learning_rate
         check_finite(loss, norm, self.model.named_parameters(), step=step, learning_rate=rate)
 
     def _check_parameters(self) -> None:
         check_parameters(self.trainable, step=self.steps, learning_rate=self.settings.learning_rate)
 
-    def _clip(self) -> float:
-        """Clip the gradient; its norm before."""
-        parameters = [parameter for _, parameter in self.trainable]
+    def _clip(self, loss: float, step: int) -> float:
+        """Clip the gradient once it is known to be finite; its norm before."""
+        parameters = [parameter for _, parameter in self.trainable if parameter.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        self._check(loss, float(norm), step)
         limit = self.settings.max_grad_norm or math.inf
-        return float(self.accelerator.clip_grad_norm_(parameters, limit))
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+        return float(norm)
 
     def _update(self) -> None:
         self._used_learning_rate = float(self.schedule.get_last_lr()[0])
