@@ -8,15 +8,19 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from xadapt.analysis.records import Score
+if TYPE_CHECKING:  # every command loads this module for `visible`, and only those that have scores their class
+    from xadapt.analysis.records import Score
 
 UNSAFE_IN_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r", "\n")
 HIDDEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
 
 
-def write_csv(scores: Sequence[Score], path: Path | str) -> None:
+def write_csv(scores: "Sequence[Score]", path: Path | str) -> None:
     """Write scores as CSV, atomically; text a spreadsheet would run gets a leading apostrophe."""
+    from xadapt.analysis.records import Score
+
     out = io.StringIO(newline="")
     writer = csv.writer(out)
     writer.writerow(Score.model_fields)
@@ -24,10 +28,12 @@ def write_csv(scores: Sequence[Score], path: Path | str) -> None:
     write_atomically(path, out.getvalue().encode())
 
 
-def write_parquet(scores: Sequence[Score], path: Path | str) -> None:
+def write_parquet(scores: "Sequence[Score]", path: Path | str) -> None:
     """Write scores as Parquet, one typed column a field, atomically."""
     import pyarrow as pa
     from pyarrow import parquet
+
+    from xadapt.analysis.records import Score
 
     kinds: dict[object, object] = {str: pa.string(), float: pa.float64(), bool: pa.bool_()}  # else whole
     fields = Score.model_fields.items()
