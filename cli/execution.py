@@ -26,6 +26,13 @@ RetryInFp32 = Annotated[
         rich_help_panel=_RUN,
     ),
 ]  # fmt: skip
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic", help="On a GPU: the same bytes each time, also where a run was stopped; slower.",
+        rich_help_panel=_RUN,
+    ),
+]  # fmt: skip
 Jobs = Annotated[
     int | None,
     typer.Option(
@@ -46,6 +53,7 @@ Address = Annotated[
 EXECUTION: dict[str, tuple[object, object]] = {
     "save_every": (SaveEvery, None),
     "retry_in_fp32": (RetryInFp32, False),
+    "deterministic": (Deterministic, False),
     "jobs": (Jobs, None),
 }
 
@@ -66,5 +74,5 @@ def execution_of(options: Mapping[str, Any]) -> "Execution":
         raise UserError(f"--address {address} belongs to --executor ray; add that, or leave it out")
     return Execution(
         save_every=SaveEvery.of(every) if every is not None else DEFAULT.save_every,
-        retry_in_fp32=options["retry_in_fp32"], jobs=jobs, executor=executor, address=address,
+        retry_in_fp32=options["retry_in_fp32"], deterministic=options["deterministic"], jobs=jobs, executor=executor, address=address,
     )  # fmt: skip

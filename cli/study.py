@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xadapt_cli.execution import Address, Executor, Jobs, RetryInFp32, SaveEvery, execution_of
+from xadapt_cli.execution import Address, Deterministic, Executor, Jobs, RetryInFp32, SaveEvery, execution_of
 from xadapt_cli.exit_codes import FAILED, RESUMABLE, USER
 from xadapt_cli.options import ReportTo, Store
 
@@ -39,7 +39,8 @@ _EMBEDDED_DATA = "The embedded suite is synthetic, for demonstration and tests: 
 
 def run(
     recipe: RecipeFile, store: Store = "runs", backbone: Backbone = None, data: Data = None,
-    overrides: Set = None, save_every: SaveEvery = None, retry_in_fp32: RetryInFp32 = False, jobs: Jobs = None,
+    overrides: Set = None, save_every: SaveEvery = None, retry_in_fp32: RetryInFp32 = False,
+    deterministic: Deterministic = False, jobs: Jobs = None,
     executor: Executor = "local", address: Address = None, report_to: ReportTo = None,
 ) -> None:  # fmt: skip
     """Run a recipe: train and evaluate what the store does not have, then print, draw and export the comparison.
@@ -48,7 +49,8 @@ def run(
     goes on), 130 interrupted before any stage ran.
     """
     options = {
-        "save_every": save_every, "retry_in_fp32": retry_in_fp32, "jobs": jobs, "executor": executor, "address": address
+        "save_every": save_every, "retry_in_fp32": retry_in_fp32, "deterministic": deterministic, "jobs": jobs,
+        "executor": executor, "address": address,
     }  # fmt: skip
     execution = execution_of(options)
     loaded = _load(recipe, backbone, data, overrides)

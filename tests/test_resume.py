@@ -3,22 +3,22 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from test_training import Job, changed, job, snapshot
+from test_training import SPECS, Job, changed, job, snapshot
 from torch import Tensor
 
 from xadapt.data.sources import EmbeddedSource
 from xadapt.formats import FORMATS
 from xadapt.interruption import Interrupted, check, requested, resumable
 from xadapt.models.backbone import Backbone, start_language_head
-from xadapt.models.task_model import MultiTaskModel, shares_embedding
+from xadapt.models.task_model import MultiTaskModel, TaskModel, shares_embedding
 from xadapt.regimes.protocol import open_regime
-from xadapt.regimes.specs import AdapterSpec
+from xadapt.regimes.specs import AdapterSpec, FusionSpec
 from xadapt.tasks import get_task
 from xadapt.training.checkpoint import Checkpoints
 from xadapt.training.device import make_accelerator
@@ -27,6 +27,7 @@ from xadapt.training.loop import Training
 from xadapt.training.mixing import TrainingPart
 from xadapt.training.prediction import predict_logits
 from xadapt.training.settings import Mixing, SaveEvery, TrainingSettings
+from xadapt.training.state import random_states
 
 STEPS = 8
 SETTINGS = changed(max_steps=STEPS, eval_steps=3, max_grad_norm=0.5)
@@ -62,6 +63,36 @@ def single(backbone: Backbone, regime: str, format: str) -> Make:
     return make
 
 
+def fusion(backbone: Backbone, regime: str, train_on: str) -> Make:
+    """Attention over two modules, under a target's own module or alone, with the penalty on its value matrices."""
+
+    def make(folder: Path, *monitors: Any, **more: Any) -> Training:
+        folder.mkdir(exist_ok=True)
+        of, spec = job(backbone, "full", "classification", rows=40), SPECS[regime]
+        name = None if train_on == "mixture" else "target"
+        torch.manual_seed(4)
+        way = open_regime(spec)
+        encoder = way.attach(backbone, name=name, fuse=modules(backbone, regime, folder), fusion=FusionSpec())
+        model = TaskModel(encoder, of.form.head(encoder.config.hidden_size, of.task, 0.1))
+        part = TrainingPart(of.form, of.features)
+        return assembled(model, [part], of.pad, folder, *monitors, penalty=lambda: way.penalty(encoder), **more)
+
+    return make
+
+
+def modules(backbone: Backbone, regime: str, folder: Path) -> Sequence[Path]:
+    """Artefacts of two modules with random parameters, the same for every folder."""
+    folders = [folder / name for name in ("first", "second")]
+    for seed, at in enumerate(folders):
+        if not at.exists():
+            torch.manual_seed(seed)
+            encoder = open_regime(SPECS[regime]).attach(backbone, name=at.name)
+            for _, parameter in open_regime(SPECS[regime]).trainable(encoder):
+                parameter.data.add_(0.2 * torch.randn_like(parameter))
+            open_regime(SPECS[regime]).save(encoder, at, name=at.name)
+    return folders
+
+
 def mixture(backbone: Backbone) -> Make:
     """Three tasks of three formats, one of them masked language modelling, which draws what it hides."""
 
@@ -94,13 +125,12 @@ def assembled(model: torch.nn.Module, parts: list[TrainingPart], pad: int, folde
     logs = [JsonLog(folder / "log.jsonl")] if os.environ.get("RANK", "0") == "0" else []
 
     def evaluate() -> dict[str, float]:
-        predict_logits(
-            FirstHead(model), parts[0].features, pad_token_id=pad, token_budget=512, device=torch.device("cpu")
-        )
+        device = next(model.parameters()).device
+        predict_logits(FirstHead(model), parts[0].features, pad_token_id=pad, token_budget=512, device=device)
         return {"accuracy": -sum(float(p.detach().double().abs().sum()) for p in model.parameters())}
 
     return Training(
-        model, parts, settings, seed=3, pad_token_id=pad, accelerator=make_accelerator("float32"), evaluate=evaluate,
+        model, parts, settings, seed=3, pad_token_id=pad, accelerator=make_accelerator(settings.dtype), evaluate=evaluate,
         metric="accuracy", monitors=[*logs, *monitors],
         checkpoints=Checkpoints(folder / "checkpoints", SaveEvery()), **more,
     )  # fmt: skip
@@ -122,9 +152,9 @@ def everything(training: Training, folder: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     result = training.result
     return {
-        "parameters": {name: tensor.numpy().tobytes() for name, tensor in snapshot(training.model).items()},
+        "parameters": {name: tensor.cpu().numpy().tobytes() for name, tensor in snapshot(training.model).items()},
         "optimizer": [
-            {key: value.numpy().tobytes() for key, value in training.optimizer.state.get(p, {}).items()}
+            {key: value.cpu().numpy().tobytes() for key, value in training.optimizer.state.get(p, {}).items()}
             for _, p in training.trainable
         ],
         "losses": result.losses,
@@ -138,7 +168,7 @@ def everything(training: Training, folder: Path) -> dict[str, Any]:
         ),
         "flops": result.flops_per_step,
         "rates": [group["lr"] for group in training.optimizer.param_groups],
-        "random": torch.get_rng_state().numpy().tobytes(),
+        "random": {name: state.numpy().tobytes() for name, state in random_states(training).items()},
         "log": [{name: value for name, value in line.items() if name not in TIMES} for line in lines],
     }
 
@@ -158,10 +188,16 @@ def run(training: Training) -> None:
                 monitor.close()
 
 
-KINDS = {
-    "full": ("full", "classification"), "full tagging": ("full", "tagging"), "adapter": ("seq_bn", "classification"),
-    "lora": ("lora", "tagging"), "mixture": None,
-}  # fmt: skip
+KINDS: dict[str, Callable[[Backbone], Make]] = {
+    "full": lambda backbone: single(backbone, "full", "classification"),
+    "full tagging": lambda backbone: single(backbone, "full", "tagging"),
+    "adapter": lambda backbone: single(backbone, "seq_bn", "classification"),
+    "lora": lambda backbone: single(backbone, "lora", "tagging"),
+    "mixture": mixture,
+    "fusion of adapters": lambda backbone: fusion(backbone, "seq_bn", "mixture"),
+    "fusion under a target": lambda backbone: fusion(backbone, "seq_bn", "target"),
+    "fusion of loras": lambda backbone: fusion(backbone, "lora", "target"),
+}
 
 
 @pytest.mark.parametrize("steps", [(4,), pytest.param((1, 2, 3, 5, 6, 7), marks=pytest.mark.slow)])
@@ -169,8 +205,7 @@ KINDS = {
 def test_stopped_after_any_step_it_goes_on_as_if_it_had_not_been(
     kind: str, steps: tuple[int, ...], backbone: Backbone, tmp_path: Path
 ) -> None:
-    of = KINDS[kind]
-    make = single(backbone, *of) if of else mixture(backbone)
+    make = KINDS[kind](backbone)
     straight = make(tmp_path / "straight")
     run(straight)
     expected = everything(straight, tmp_path / "straight")

@@ -14,6 +14,7 @@ from xadapt.study.stages import run_stage
 from xadapt.study.store import Result, Store
 from xadapt.study.surroundings import Reporter
 from xadapt.study.together import joint_trainings, train_together
+from xadapt.training.device import make_deterministic
 
 __all__ = ["Outcome", "StudyReporter", "run_plan", "run_unit"]
 
@@ -41,6 +42,8 @@ def run_plan(
     Trainings that are run together start when the first of them is due. Where a stop is asked for (`interruption`), what
     runs keeps what it has, and nothing is started any more. work does a stage that is not trained together with others.
     """
+    if execution.deterministic:
+        make_deterministic()
     outcomes: dict[str, Outcome] = {}
     groups = joint_trainings(plan.stages, store) if execution.together else {}
     made: dict[str, Outcome] = {}
@@ -59,6 +62,8 @@ def run_unit(
     stages: Sequence[Stage], store: Store, reporter: StudyReporter, *, execution: Execution = DEFAULT
 ) -> list[Outcome]:
     """Run one stage, or trainings of `joint_trainings`, whose needs are in the store, for whoever keeps the plan."""
+    if execution.deterministic:
+        make_deterministic()
     if len(stages) == 1:
         return [_attempt(stages[0], store, reporter, execution, 1, 1)]
     return list(_run_together(stages, Plan(tuple(stages), ()), store, reporter, execution).values())

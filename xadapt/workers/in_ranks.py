@@ -24,6 +24,7 @@ from xadapt.study.stages import run_stage
 from xadapt.study.store import Store
 from xadapt.study.surroundings import Reporter, surround
 from xadapt.study.train_stage import Train
+from xadapt.training.device import make_deterministic
 from xadapt.training.faults import Diverged
 
 # the others wait for as long as an evaluation takes
@@ -42,6 +43,8 @@ def run_in_ranks(plan: Plan, store: Store, reporter: StudyReporter, *, execution
             "several processes train one model here (accelerate launch): leave together, --jobs and --executor out"
         )
     state = PartialState(timeout=PATIENCE)
+    if execution.deterministic:
+        make_deterministic()
     if not state.is_main_process:
         _follow(plan, store, reporter, execution, state)
         return []
