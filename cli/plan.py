@@ -17,7 +17,7 @@ def plan_record(made: "Plan", store: "Store") -> dict[str, Any]:
     """The plan for scripts: its stages, each with its status, uses and estimate, their totals, and the notes."""
     from xadapt.study.estimate import Timings, finished_stages
 
-    results = [store.find(stage) for stage in made.stages]
+    results = [store.find(stage, checked=False) for stage in made.stages]
     timings = Timings(() if all(results) else finished_stages(store))
     stages = []
     for stage, result in zip(made.stages, results, strict=True):

@@ -60,6 +60,8 @@ class Models:
         task = name.removeprefix("evaluate ")
         if name not in self.found:
             recipe: dict[str, Any] = {"intermediate": [task], "regimes": {"lora": {"compositions": ["none"]}}}
+            if task in CHOICES:  # far enough for choices to differ
+                recipe["training"] = SMALL["training"] | {"learning_rate": 3e-2, "max_steps": 40}
             if task in TARGETS:
                 full = {"full": {"compositions": ["none"]}}
                 recipe = {"targets": [task], "languages": [TARGETS[task]], "regimes": full}
@@ -139,10 +141,12 @@ def test_choices_are_predicted_as_in_training(models: Models, task: str, tiny_ba
     logits = predict_logits(
         TaskModel(encoder, head), features, pad_token_id=1, token_budget=1, device=torch.device("cpu")
     )
-    expected = [spec.labels[label] for label in form.decode(logits, features, rows)]
     found = predicted(models[task], "--input", "-", rows=json_lines(own(task, "en")))
-    assert [row["prediction"] for row in found] == expected
-    assert len(set(expected)) > 1
+    chosen = [spec.labels.index(row["prediction"]) for row in found]
+    # as good as the best one, for batches of another shape decide otherwise between equals
+    for of, at in zip(logits, chosen, strict=True):
+        assert of[at] >= of.max() - 1e-5
+    assert len(set(chosen)) > 1
     assert [row["confidence"] for row in found] == pytest.approx(form.confidence(logits, features, rows), abs=1e-5)
 
 

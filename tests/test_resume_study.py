@@ -199,14 +199,24 @@ def test_a_training_that_diverges_keeps_its_checkpoint(make: Make, tmp_path: Pat
     assert outcome.result.manifest["spec"]["training"]["dtype"] == "bfloat16"
 
 
-class Poisoned(Silent):
-    """Plants a NaN into the parameters at step 3, so many times."""
+def test_a_training_that_diverges_beside_another_goes_on_alone_in_float32(make: Make, tmp_path: Path) -> None:  # noqa: F811
+    training = {"max_steps": 4, "per_device_train_batch_size": 8, "dtype": "bfloat16"}
+    recipe = make(targets=[], intermediate=["mnli", "hellaswag"], data="embedded", regimes=LORA, training=training)
+    # it diverges again alone, from the checkpoint before, as what is no accident does
+    outcomes = run(recipe, Store(tmp_path), Poisoned(times=2, only="mnli"), save_every=SaveEvery(steps=1), together=True, retry_in_fp32=True)  # fmt: skip
+    records = [outcome.result.record for outcome in outcomes if outcome.result]
+    assert sorted(record["dtype"] for record in records) == ["bfloat16", "float32"]
+    assert [record.get("resumed_at") for record in records if record.get("retried_in_fp32")] == [[2]]
 
-    def __init__(self, times: int = 99) -> None:
-        self.times = times
+
+class Poisoned(Silent):
+    """Plants a NaN into the parameters at step 3, so many times, of the trainings with a word in their label."""
+
+    def __init__(self, times: int = 99, only: str = "") -> None:
+        self.times, self.only = times, only
 
     def monitors(self, stage: Stage) -> list[Monitor]:
-        return [_Poison(self)]
+        return [_Poison(self)] if self.only in stage.label else []
 
 
 class _Poison:

@@ -242,7 +242,14 @@ def test_time_left_is_from_the_steps_of_this_start() -> None:
     assert pace.left(1000, 1000, now=1010.0) == 0
 
 
-GIVEN: dict[str, Any] = {"save_every": None, "retry_in_fp32": False, "jobs": None, "executor": "local", "address": None}
+GIVEN: dict[str, Any] = {
+    "save_every": None,
+    "retry_in_fp32": False,
+    "deterministic": False,
+    "jobs": None,
+    "executor": "local",
+    "address": None,
+}
 
 
 @pytest.mark.parametrize(
@@ -255,7 +262,11 @@ GIVEN: dict[str, Any] = {"save_every": None, "retry_in_fp32": False, "jobs": Non
     ],
 )
 def test_options_that_cannot_be_are_refused(changes: dict[str, Any], words: list[str]) -> None:
-    assert execution_of(GIVEN) == execution_of({"save_every": "10m", "retry_in_fp32": False, "jobs": None}) == DEFAULT
+    assert (
+        execution_of(GIVEN)
+        == execution_of({"save_every": "10m", "retry_in_fp32": False, "deterministic": False, "jobs": None})
+        == DEFAULT
+    )
     with pytest.raises(UserError) as refused:
         execution_of(GIVEN | changes)
     assert [word for word in words if word not in str(refused.value)] == []

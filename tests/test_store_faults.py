@@ -19,6 +19,7 @@ from unittest.mock import patch
 from filelock import FileLock
 from test_store import CONTENT, STAGE, assert_whole, error_of, run, work
 
+from xadapt.study.stage import Stage
 from xadapt.study.store import Store, verify
 
 CALLS = ("open", "mkdir", "rename", "replace", "fsync")  # of os; beside them, opening a file to write
@@ -166,6 +167,32 @@ def test_eight_processes_that_want_one_stage_do_its_work_once(tmp_path: Path) ->
     assert len({checksum for _, checksum in told}) == 1
     assert tally.read_text() == "worked\n"
     assert_whole(store)
+
+
+MANY = [Stage("train", {"trial": number}, (), {}, f"trial {number}") for number in range(100)]
+
+
+def compete_often(root: str, tally: str) -> None:
+    def count(folder: Path) -> dict[str, Any]:
+        with open(tally, "a") as file:
+            file.write(f"{folder.name}\n")
+        return work(folder)
+
+    for stage in MANY:
+        print(Store(root).run(stage, count, waiting=lambda: None).manifest["checksum"], flush=True)
+
+
+def test_sixteen_processes_that_want_a_hundred_stages_do_each_once(tmp_path: Path) -> None:
+    """All come to each stage at about the same time, since all have waited for the one before."""
+    store, tally = Store(tmp_path / "store"), tmp_path / "tally"
+    processes = [in_a_process("compete_often", store.root, tally) for _ in range(16)]
+    told = [process.communicate(timeout=300)[0].split() for process in processes]
+    assert len(told[0]) == len(MANY)
+    assert all(checksums == told[0] for checksums in told)
+    done = tally.read_text().split()
+    assert len(done) == len(set(done)) == len(MANY)
+    for stage in MANY:
+        store.verified(stage)
 
 
 def test_any_failing_system_call_leaves_the_old_study_or_the_new(tmp_path: Path) -> None:

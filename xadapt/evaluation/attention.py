@@ -54,7 +54,11 @@ class AttentionMeans:
         means = np.full((len(features), len(self._fusions), len(self._modules)), np.nan)
         for at, fusion in enumerate(self._fusions):
             if (found := fusion.probabilities) is not None:  # None above the layer that retrieval pools
-                of = found[:, 0] if found.shape[1] == 1 else (found.float() * shares.to(found.device).unsqueeze(-1)).sum(dim=1)
+                of = (
+                    found[:, 0]
+                    if found.shape[1] == 1
+                    else (found.float() * shares.to(found.device).unsqueeze(-1)).sum(dim=1)
+                )
                 each = of.float().cpu().numpy()
                 means[:, at] = each.reshape(len(features), -1, each.shape[-1]).mean(axis=1)
         for equal, mean in zip(features, means, strict=True):

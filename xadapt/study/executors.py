@@ -15,6 +15,7 @@ from xadapt.study.store import Result, Store
 from xadapt.study.surroundings import Reporter
 from xadapt.study.together import joint_trainings, train_together
 from xadapt.training.device import make_deterministic
+from xadapt.training.faults import Diverged
 
 __all__ = ["Outcome", "StudyReporter", "run_plan", "run_unit"]
 
@@ -113,7 +114,11 @@ def _run_together(
         return {s.key: Outcome(s, "succeeded" if (r := store.find(s)) else "interrupted", r) for s in stages}
     except Exception as error:
         ended = {stage.key: error for stage in stages}
-    return {stage.key: _outcome(stage, ended[stage.key]) for stage in stages}
+    outcomes = {stage.key: _outcome(stage, ended[stage.key]) for stage in stages}
+    for stage in stages:
+        if execution.retry_in_fp32 and isinstance(ended[stage.key], Diverged):  # alone it goes on in float32
+            outcomes[stage.key] = _attempt(stage, store, reporter, execution, numbers[stage.key], len(plan.stages))
+    return outcomes
 
 
 def _outcome(stage: Stage, ended: Result | Exception) -> Outcome:

@@ -59,20 +59,23 @@ class Store:
         """Where the stage's result lies or would lie."""
         return self.root / stage.kind / stage.key[:16]
 
-    def find(self, stage: Stage) -> Result | None:
-        """The finished result of a stage, if any; what is in a partial folder is none."""
-        result = self.read(self.folder(stage))
+    def find(self, stage: Stage, *, checked: bool = True) -> Result | None:
+        """The finished result of a stage, if any; what is in a partial folder is none. For checked see `read`."""
+        result = self.read(self.folder(stage), checked=checked)
         if result and result.manifest["key"] != stage.key:
             raise UserError(f"{result.folder} holds the result of another stage; delete {result.folder} and run again")
         return result
 
-    def read(self, folder: Path) -> Result | None:
-        """The result in a folder, if it is complete; UserError if its manifest is not what was written."""
+    def read(self, folder: Path, *, checked: bool = True) -> Result | None:
+        """The result in a folder, if it is complete; UserError if its manifest is not what was written.
+
+        Unless checked, its checksum is not looked at, which takes as long as reading it: enough to say what is there.
+        """
         path = folder / MANIFEST
         if not path.is_file():
             return None
         try:
-            return Result(folder, unsealed(json.loads(path.read_text(encoding="utf-8")), fields=FIELDS), cached=True)
+            return Result(folder, unsealed(json.loads(path.read_bytes()), fields=FIELDS, checked=checked), cached=True)
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); delete {folder} and run again") from error
 
