@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +153,9 @@ def test_an_interruption_finishes_what_is_open(tmp_path: Path) -> None:
 def test_two_runs_at_once_stay_apart_below_the_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever of them is installed."""
-    pytest.importorskip(name)
+    """Whichever of them is installed; nobody has imported it yet, as trackio finds its folder then."""
+    if not find_spec(name):
+        pytest.skip(f"{name} is not installed")
     for secret, value in SECRETS.items():
         monkeypatch.setenv(secret, value)
     trackers = TrackerSet([name], pytest.fail)
@@ -189,6 +192,7 @@ def test_a_tracker_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(UserError, match=r"'tensorbord' in --report-to.*Did you mean 'tensorboard'"):
         chosen_trackers("tensorbord")
     monkeypatch.setattr("sys.path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)  # where it is installed
     (tmp_path / "wandb").mkdir()  # runs that wandb once wrote where one works
     with pytest.raises(UserError, match=re.escape("pip install wandb")):
         chosen_trackers("wandb")
