@@ -76,6 +76,7 @@ def write_report(
         attention_explained=ATTENTION_EXPLAINED,
         sweep_explained=SWEEP_EXPLAINED,
     )
+    environment.filters["breakable"] = _breakable
     sections = [_section(scorecard, setting) for setting in scorecard.settings()]
     sweeps = scorecard.sweeps()
     page = environment.get_template("report.html").render(
@@ -255,6 +256,13 @@ def _describe(cell: Cell) -> str:
     if cell.sd is not None:
         parts.append(f"standard deviation {cell.sd:.2f}")
     return ", ".join([*parts, *(note.text for note in cell.notes)])
+
+
+def _breakable(text: str) -> str:
+    """Names joined by commas, as they are printed, with room for a line break behind each."""
+    from markupsafe import Markup, escape
+
+    return Markup(",<wbr>").join(escape(part) for part in visible(text).split(","))
 
 
 def _shown(value: object) -> object:
