@@ -3,8 +3,11 @@
 #
 #   experiments/gpu/run.sh CARRIED OUT UNTIL [STEP...]
 #
-# CARRIED holds site.tar.xz (the packages that the machine lacks) and carried.tar.xz (what carried.py packs). OUT gets
-# what is kept. UNTIL: the study is asked to stop so many seconds after the start; run again it goes on. Steps: tests,
+# CARRIED holds carried.tar.xz (what carried.py packs) and site.tar.xz, the packages that the machine lacks, made by
+# pip install --no-deps --target site --python-version 3.12 --only-binary=:all: -c constraints.txt adapters transformers
+# tokenizers huggingface_hub datasets peft pydantic pydantic_core annotated-types typing-inspection platformdirs filelock
+# dill multiprocess httpx fsspec altair jsonschema jsonschema-specifications referencing rpds-py seqeval; tar cJf site.tar.xz
+# -C site . OUT gets what is kept. UNTIL: the study is asked to stop so many seconds after the start; run again it goes on. Steps: tests,
 # study, timings; without any, all three.
 set -uo pipefail
 carried=$1 out=$2 until=$3
