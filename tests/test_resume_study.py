@@ -206,7 +206,7 @@ def test_a_training_that_diverges_beside_another_goes_on_alone_in_float32(make: 
     outcomes = run(recipe, Store(tmp_path), Poisoned(times=2, only="mnli"), save_every=SaveEvery(steps=1), together=True, retry_in_fp32=True)  # fmt: skip
     records = [outcome.result.record for outcome in outcomes if outcome.result]
     assert sorted(record["dtype"] for record in records) == ["bfloat16", "float32"]
-    assert [record.get("resumed_at") for record in records if record.get("retried_in_fp32")] == [[2]]
+    assert {record["dtype"]: record.get("resumed_at") for record in records} == {"bfloat16": None, "float32": [2]}
 
 
 class Poisoned(Silent):

@@ -3,13 +3,17 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 # SIGUSR1 is what SLURM sends ahead of a time limit; Windows has neither it nor, in full, SIGTERM
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+# a launcher and a batch system may both pass on one signal; seconds in which it is the same one
+_ECHO = 0.5
 _asked: list[str] = []
+_signals: list[tuple[int, float]] = []
 _held: list[None] = []
 
 
@@ -60,9 +64,12 @@ def resumable() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         _asked.clear()
+        _signals.clear()
 
 
 def _note(number: int, _: FrameType | None) -> None:
-    if _asked:
+    now = time.monotonic()
+    if _signals and (number != _signals[0][0] or now - _signals[0][1] > _ECHO):
         os._exit(128 + number)  # as a shell reports a process that the signal ended
-    _asked.append(signal.Signals(number).name)
+    _signals.append((number, now))
+    request(signal.Signals(number).name)

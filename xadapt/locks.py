@@ -97,21 +97,44 @@ def _held(file: Path, wait: Callable[[], None], stale: float) -> Iterator[None]:
     finally:
         ended.set()
         beat.join()
-        file.unlink(missing_ok=True)
+        if not _foreign(file):  # another host may have taken over while this one stood still
+            file.unlink(missing_ok=True)
 
 
 def _claimed(file: Path, stale: float) -> bool:
     """Whether the holder's file is ours now: there was none, or one of a process that is no more."""
     text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
-    if _foreign(file) and _age(file) < stale:
+    if (_foreign(file) and _age(file) < stale) or not _put_away(file, stale):
         return False
-    file.unlink(missing_ok=True)
     try:  # of several hosts that find none, one makes it
         with open(file, "x", encoding="utf-8") as made:
             made.write(text)
     except FileExistsError:
         return False
     return True
+
+
+def _put_away(file: Path, stale: float) -> bool:
+    """Remove what a holder left; False if, meanwhile, another host has come first, whose file stays.
+
+    What is renamed nobody else renames: so it is looked at again once it has a name of our own.
+    """
+    ours = _own(file, "away")
+    try:
+        os.rename(file, ours)
+    except FileNotFoundError:
+        return True
+    alive = _foreign(ours) and _age(ours) < stale
+    if alive:
+        with suppress(FileExistsError):
+            os.link(ours, file)
+    ours.unlink(missing_ok=True)
+    return not alive
+
+
+def _own(file: Path, what: str) -> Path:
+    """A name beside a file that no other process of any host uses."""
+    return file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}.{what}")
 
 
 def _foreign(file: Path) -> bool:
@@ -126,14 +149,16 @@ def _foreign(file: Path) -> bool:
 
 def _age(file: Path) -> float:
     """Seconds since the last touch by the clock of the file system, which is the one that hosts share."""
-    probe = file.with_name(f".{file.name}.{os.getpid()}")
+    probe = _own(file, "now")
     try:
         probe.touch()
-        return probe.stat().st_mtime - file.stat().st_mtime
-    except FileNotFoundError:
-        return STALE
+        now = probe.stat().st_mtime
     finally:
         probe.unlink(missing_ok=True)
+    try:
+        return now - file.stat().st_mtime
+    except FileNotFoundError:
+        return STALE
 
 
 def _beat(file: Path, ended: threading.Event) -> None:

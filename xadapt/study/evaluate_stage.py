@@ -109,8 +109,12 @@ def _predictor(around: Surroundings, task: Task) -> tuple[Predictor, AttentionMe
         "progress": around.reporter.evaluated(stage, stage.examples or 0), "watch": attention.watch,
     }  # fmt: skip
     if head:
-        return model_predictor(accelerator.prepare(TaskModel(encoder, head)), **how), attention, None
-    encoder = accelerator.prepare(encoder)
+        return (
+            model_predictor(accelerator.prepare_model(TaskModel(encoder, head), evaluation_mode=True), **how),
+            attention,
+            None,
+        )
+    encoder = accelerator.prepare_model(encoder, evaluation_mode=True)
     layer = stage.spec["retrieval_layer"]
     layer = backbone.retrieval_layer if layer is None else layer
     if layer > (deepest := encoder.config.num_hidden_layers):

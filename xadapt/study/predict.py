@@ -80,7 +80,7 @@ def open_trained(
     head.load_state_dict(mine)
     verify_check(result, encoder, head, task=name)
     accelerator = make_accelerator(numeric)
-    model = accelerator.prepare(TaskModel(encoder, head))
+    model = accelerator.prepare_model(TaskModel(encoder, head), evaluation_mode=True)
     length = part.get("max_seq_length", spec["training"]["max_seq_length"])
     return TrainedModel(of, model, found, length, accelerator.device)
 

@@ -195,7 +195,6 @@ class _Claim:
 
     def _commit(self, record: Mapping[str, Any], together: Sequence[str]) -> Result:
         stage, partial, seconds = self.stage, self.partial, time.monotonic() - self.clock
-        shutil.rmtree(partial / PROGRESS, ignore_errors=True)
         manifest = {
             "key": stage.key,
             "kind": stage.kind,
@@ -213,6 +212,7 @@ class _Claim:
         shutil.rmtree(self.folder, ignore_errors=True)  # a folder without a manifest is no result
         os.rename(partial, self.folder)
         sync(self.folder.parent)
+        shutil.rmtree(self.folder / PROGRESS, ignore_errors=True)  # not before there is nothing more to go on to
         return Result(self.folder, whole, cached=False)
 
 
@@ -240,4 +240,6 @@ def _provenance(stage: Stage, started: datetime, seconds: float, together: Seque
 
 
 def _files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """What a result consists of; what a stage kept on its way is no part of it."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path) for path in found if path.parts[0] != PROGRESS)

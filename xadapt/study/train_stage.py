@@ -1,6 +1,6 @@
 """The train stage: from rows of one task, or of several, to an artefact."""
 
-import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -112,9 +112,9 @@ class Train:
         moving = sum(p.nbytes for p in parameters if p.requires_grad)
         whole = sum(p.nbytes for p in parameters) if self.spec["regime"]["name"] == "full" else moving
         # a state has the parameters, the best ones so far and two moments; a new one is written before the oldest goes
-        require_space(
-            self.around.folder, whole + 4 * moving * (KEPT + 1), what=f"the stage '{self.around.stage.label}'"
-        )
+        there = sum(path.stat().st_size for path in self.around.progress.rglob("*") if path.is_file())
+        states = max(4 * moving * (KEPT + 1) - there, 4 * moving)
+        require_space(self.around.folder, whole + states, what=f"the stage '{self.around.stage.label}'")
 
     def encoded(self) -> list[Encoded]:
         """Every task's rows as features."""
@@ -136,7 +136,7 @@ class Train:
     ) -> dict[str, Any]:  # fmt: skip
         """Write what lies beside the encoder's own files; the record. trainable counts the encoder's parameters."""
         save_file(_head_tensors(heads), self.around.folder / "head.safetensors")
-        os.replace(self.log_file, self.around.folder / "log.jsonl")
+        shutil.copyfile(self.log_file, self.around.folder / "log.jsonl")  # checkpoints need theirs to the end
         write_check(self.around.folder, encoder, examples, heads)
         return self._record(result, trainable + sum(p.numel() for head in heads.values() for p in head.parameters()))
 

@@ -62,7 +62,12 @@ class Checkpoints:
             ) from error
         self._clock = time.monotonic()
         for step in self.steps()[KEPT:]:
-            shutil.rmtree(self._of(step))
+            shutil.rmtree(self._of(step), ignore_errors=True)
+
+    def forget_after(self, step: int) -> None:
+        """Drop those of later steps, which nothing goes on from any more and which would push out new ones."""
+        for later in (found for found in self.steps() if found > step):
+            shutil.rmtree(self._of(later), ignore_errors=True)
 
     def all(self) -> Iterator[Checkpoint]:
         """Those whose checksums match, the latest first."""
@@ -78,7 +83,8 @@ class Checkpoints:
         try:
             if checksum(path) != values["file"]:
                 return None
-            return Checkpoint(step, load_file(path), values["values"])
+            # copies, for a network file system does not delete what is mapped
+            return Checkpoint(step, {name: of.clone() for name, of in load_file(path).items()}, values["values"])
         except (OSError, SafetensorError):
             return None
 

@@ -38,12 +38,13 @@ class JsonLog:
         os.fsync(self._file.fileno())
         return os.fstat(self._file.fileno()).st_size
 
-    def rewind(self, mark: int) -> bool:
-        """Drop what was written after `mark`; False if not even that much is there."""
-        if os.fstat(self._file.fileno()).st_size < mark:
-            return False
+    def reaches(self, mark: int) -> bool:
+        """Whether so many bytes are there."""
+        return os.fstat(self._file.fileno()).st_size >= mark
+
+    def rewind(self, mark: int) -> None:
+        """Drop what was written after `mark`."""
         self._file.truncate(mark)
-        return True
 
     def _write(self, line: dict[str, Any]) -> None:
         self._file.write(json.dumps(line) + "\n")

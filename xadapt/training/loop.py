@@ -87,7 +87,21 @@ class Training:
         return self.result
 
     def start(self, at: int | None = None) -> None:
-        """Begin, or go on from the latest whole checkpoint; `at` says which, 0 none."""
+        """Begin, or go on from the latest whole checkpoint; `at` says which, 0 none.
+
+        Of several processes the main one chooses, since the log is its own; RuntimeError where one cannot follow it.
+        """
+        if self.ranks.main:
+            self._start(at)
+        chosen = int(self.ranks.of_main({"step": self.steps})["step"])
+        if not self.ranks.main:
+            self._start(chosen)
+        if any(self.ranks.total(self.steps != chosen)):
+            raise RuntimeError(f"not every process has the checkpoint of step {chosen}")
+        if self.checkpoints and self.ranks.main:
+            self.checkpoints.forget_after(self.steps)
+
+    def _start(self, at: int | None) -> None:
         seed = self.generator.manual_seed if self.generator else torch.manual_seed
         seed(self.seed + self.ranks.rank)
         found = self.checkpoints.all() if self.checkpoints and at != 0 else ()
@@ -190,9 +204,9 @@ class Training:
             self._select(done)
 
     def due(self) -> bool:
-        """Whether it is time for a checkpoint; behind the last step there is none."""
+        """Whether it is time for a checkpoint, which the main process says; behind the last step there is none."""
         inside = self._kept < self.steps < self.total_steps
-        return self.checkpoints is not None and inside and self.checkpoints.due(self.steps)
+        return self.ranks.main and self.checkpoints is not None and inside and self.checkpoints.due(self.steps)
 
     def save(self) -> None:
         """Keep the state as it is after the last step; Diverged, with nothing written, if it is not finite."""

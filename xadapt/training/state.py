@@ -20,12 +20,14 @@ _SCHEDULE = ("last_epoch", "_step_count", "_last_lr")
 class Rewindable(Protocol):
     """A monitor whose record goes back to where a checkpoint was taken: `mark` says where, `rewind` goes there.
 
-    rewind gives False, and changes nothing, if the record does not reach that far.
+    reaches says whether the record is that long.
     """
 
     def mark(self) -> int: ...
 
-    def rewind(self, mark: int) -> bool: ...
+    def reaches(self, mark: int) -> bool: ...
+
+    def rewind(self, mark: int) -> None: ...
 
 
 def captured(training: "Training") -> Checkpoint:
@@ -53,13 +55,18 @@ def captured(training: "Training") -> Checkpoint:
     return Checkpoint(len(result.losses), tensors, values)
 
 
+def restorable(training: "Training", found: Checkpoint) -> bool:
+    """Whether the log of a training reaches to where a checkpoint was taken."""
+    return all(log.reaches(mark) for log, mark in _marked(training, found))
+
+
 def restore(training: "Training", found: Checkpoint) -> bool:
     """Put a training where a checkpoint was taken; False, with nothing changed, if its log does not reach there."""
     values, tensors = found.values, found.tensors
-    logs = [monitor for monitor in training.monitors if isinstance(monitor, Rewindable)]
-    marks = values["marks"] if training.ranks.main else []  # the others keep no log
-    if not all(log.rewind(mark) for log, mark in zip(logs, marks, strict=True)):
+    if not restorable(training, found):
         return False
+    for log, mark in _marked(training, found):
+        log.rewind(mark)
     for name, parameter in training.trainable:
         parameter.data.copy_(tensors[f"parameter/{name}"])
         if of := _under(f"optimizer/{name}/", tensors):
@@ -91,6 +98,12 @@ def set_random_states(training: "Training", states: Mapping[str, Tensor]) -> Non
     (training.generator or torch.default_generator).set_state(states["cpu"])
     if (device := training.accelerator.device).type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def _marked(training: "Training", found: Checkpoint) -> list[tuple[Rewindable, int]]:
+    """The logs, each with its mark in a checkpoint; only the main of several processes keeps any."""
+    logs = [monitor for monitor in training.monitors if isinstance(monitor, Rewindable)]
+    return list(zip(logs, found.values["marks"] if training.ranks.main else [], strict=True))
 
 
 def _under(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Tensor]:

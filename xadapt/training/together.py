@@ -9,7 +9,7 @@ selection.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import cast
@@ -25,10 +25,11 @@ from xadapt.models.task_model import AnyTaskModel, head_logits, reads_first_toke
 from xadapt.regimes.several import SharedEncoder
 from xadapt.training.cost import counted_flops
 from xadapt.training.dropout import CpuDropout
+from xadapt.training.faults import Diverged
 from xadapt.training.loop import Training
 from xadapt.training.mixing import TrainingPart
 from xadapt.training.result import FitResult
-from xadapt.training.state import random_states, set_random_states
+from xadapt.training.state import random_states, restorable, set_random_states
 from xadapt.training.step import Step
 
 Ended = tuple[str, FitResult | Exception]
@@ -69,14 +70,15 @@ class Together:
             yield from self._settled()
 
     def _start(self) -> None:
-        """Begin all, or let all go on from the latest step that all have a checkpoint of: they move in lockstep."""
+        """Begin all, or let all go on from the latest step that all can go on from: they move in lockstep."""
         trainings = [member.training for member in self.members]
-        whole = [{found.step for found in t.checkpoints.all()} if t.checkpoints else set() for t in trainings]
-        for step in [*sorted(set.intersection(*whole), reverse=True)[:1], 0]:
-            for training in trainings:
-                training.start(step)
-            if all(training.steps == step for training in trainings):
-                return
+        whole = [
+            {c.step for c in t.checkpoints.all() if restorable(t, c)} if t.checkpoints else set() for t in trainings
+        ]
+        step = max(set.intersection(*whole), default=0)
+        for training in trainings:
+            training.start(step)
+        assert all(training.steps == step for training in trainings), "what was whole a moment ago"
 
     def _settled(self) -> Iterator[Ended]:
         """After a step of all: selections, ends, and checkpoints of all at once; Interrupted where a stop is asked for."""
@@ -86,13 +88,17 @@ class Together:
                 if ended := member.settle():
                     yield from self._ended(member, ended)
             due = [m.training for m in self.members if m.training.due()]
-            for member in self.members if due else ():
-                member.training.save()
+            for member in list(self.members) if due else ():
+                try:
+                    member.training.save()
+                except Exception as error:  # its parameters are not finite, or there is no room
+                    yield from self._ended(member, error)
             if self.members:
                 interruption.check()
         except Interrupted:
             for member in self.members:
-                member.training.save()
+                with suppress(Diverged):  # it keeps the checkpoint before
+                    member.training.save()
             raise
 
     def _ended(self, member: "_Member", ended: FitResult | Exception) -> Iterator[Ended]:

@@ -4,10 +4,13 @@ Stages are trained by all of them, each on its share of every step's rows; whate
 the main process does alone while the others wait for the next training.
 """
 
+import os
+import sys
+import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate import PartialState
@@ -58,11 +61,24 @@ def _leading(plan: Plan, state: PartialState) -> Callable[..., dict[str, Any]]:
     numbers = {stage.key: number for number, stage in enumerate(plan.stages)}
 
     def work(stage: Stage, store: Store, folder: Path, reporter: Reporter, execution: Execution) -> dict[str, Any]:
-        if stage.kind == "train":
-            _tell(numbers[stage.key], state)
-        return run_stage(stage, store, folder, reporter, execution)
+        if stage.kind != "train":
+            return run_stage(stage, store, folder, reporter, execution)
+        _tell(numbers[stage.key], state)
+        try:
+            return run_stage(stage, store, folder, reporter, execution)
+        except (Diverged, Interrupted):  # in all processes alike
+            raise
+        except Exception as error:  # the others wait for this one in the middle of a step
+            _leave(error, stage)
 
     return work
+
+
+def _leave(error: Exception, stage: Stage) -> NoReturn:
+    """End this process at once, and by its launcher the others."""
+    text = str(error) if isinstance(error, UserError) else "".join(traceback.format_exception(error))
+    print(f"error in {stage.label}: {text}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _follow(plan: Plan, store: Store, reporter: Reporter, execution: Execution, state: PartialState) -> None:
