@@ -43,6 +43,15 @@ def test_the_last_two_stay(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"step-9", "step-10"}
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads /proc")
+def test_what_is_read_lets_go_of_its_file(tmp_path: Path) -> None:
+    """A network file system keeps what is mapped, and its folder cannot be deleted."""
+    checkpoints(tmp_path).write(checkpoint(1))
+    found = checkpoints(tmp_path).read(1)
+    assert found
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+
+
 def test_there_are_none_before_the_first(tmp_path: Path) -> None:
     assert whole(tmp_path / "none") == []
 

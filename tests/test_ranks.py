@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate import Accelerator
 from ranks_program import KINDS, train
 from safetensors.torch import load_file
+from silent_reporter import Silent
 from test_training import without_dropout
 
 from xadapt.models.backbone import Backbone
+from xadapt.study.executors import run_plan
+from xadapt.study.plan import make_plan
+from xadapt.study.recipe_file import make_recipe
+from xadapt.study.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +96,44 @@ def test_a_study_in_two_processes_scores_as_in_one(still_folder: Path, tmp_path:
         assert first == (second if second is None else pytest.approx(second, abs=1e-5))
     again = subprocess.run([*xadapt, "--store", str(tmp_path / "two")], capture_output=True, text=True, check=False)
     assert "2 cached" in again.stderr
+
+
+FAILING = """
+import os
+from xadapt.errors import UserError
+from xadapt.study import train_stage
+from xadapt_cli.app import main
+
+def refuse(*_, **__):
+    raise UserError("no room on this machine")
+
+if os.environ["RANK"] == "0":
+    train_stage.require_space = refuse
+main()
+"""
+
+
+@pytest.mark.slow
+def test_an_error_of_the_main_process_ends_all(still_folder: Path, tmp_path: Path) -> None:
+    """The others are on their way to a gradient that will never be added up."""
+    program = tmp_path / "failing.py"
+    program.write_text(FAILING)
+    words = ["--task", "mnli", "--backbone", str(still_folder), "--data", "embedded", "--max-steps", "3", "--max-train-samples", "16"]  # fmt: skip
+    ended = in_processes([str(program), "train-intermediate", *words, "--store", str(tmp_path / "store")])
+    assert ended.returncode != 0
+    assert "no room on this machine" in ended.stderr
+    assert not list((tmp_path / "store").glob("train/*/manifest.json"))
+
+
+def test_nothing_is_wrapped_for_what_the_main_process_evaluates_alone(
+    still_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are several GPUs, accelerate wraps a model that is prepared for training, which all of them must do."""
+    monkeypatch.setattr(Accelerator, "multi_device", property(lambda _: True))
+    values = {
+        "backbone": str(still_folder), "data": "embedded", "targets": ["xnli", "tatoeba"], "languages": ["de"],
+        "regimes": {"adapter": {"compositions": ["none"]}}, "max_train_samples": 8, "max_eval_samples": 8,
+        "max_predict_samples": 8, "training": {"max_steps": 1, "per_device_train_batch_size": 8, "dtype": "float32"},
+    }  # fmt: skip
+    outcomes = run_plan(make_plan(make_recipe(values, place="the test")), Store(tmp_path), Silent())
+    assert [outcome.error for outcome in outcomes] == [None] * 3

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from xadapt.data.sources import EmbeddedSource
 from xadapt.formats import FORMATS
-from xadapt.interruption import Interrupted, check, requested, resumable
+from xadapt.interruption import Interrupted, check, request, requested, resumable
 from xadapt.models.backbone import Backbone, start_language_head
 from xadapt.models.task_model import MultiTaskModel, TaskModel, shares_embedding
 from xadapt.regimes.protocol import open_regime
@@ -294,6 +294,45 @@ def test_a_second_signal_ends_the_process_at_once() -> None:
             os.kill(os.getpid(), signal.SIGINT)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGINT
+
+
+@pytest.mark.parametrize("before", ["a request", "the same signal"])
+def test_what_says_the_same_thing_twice_ends_nothing(before: str) -> None:
+    """A parent's word ahead of the signal itself; a signal that a launcher passes on and a batch system sends as well."""
+    child = os.fork()
+    if child == 0:
+        with resumable():
+            if before == "a request":
+                request("stop")
+            else:
+                os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_new_start_from_an_earlier_step_drops_later_checkpoints(backbone: Backbone, tmp_path: Path) -> None:
+    """Or they would push out the new ones, and be gone on from with another log."""
+    make = single(backbone, "seq_bn", "classification")
+    stopped(make, tmp_path, StopAt(6))
+    (tmp_path / "log.jsonl").write_text("")
+    stopped(make, tmp_path, StopAt(2))
+    assert Checkpoints(tmp_path / "checkpoints", SaveEvery()).steps() == [2]
+    resumed = make(tmp_path)
+    run(resumed)
+    assert resumed.result.resumed == [2]
+
+
+def test_one_process_of_several_says_when_a_checkpoint_is_due(backbone: Backbone, tmp_path: Path) -> None:
+    made = single(backbone, "seq_bn", "classification")(tmp_path)
+    made.checkpoints = Checkpoints(tmp_path / "checkpoints", SaveEvery(steps=1))
+    made.result.losses = [1.0]
+    assert made.due()
+    made.ranks.rank = 1
+    assert not made.due()
+    for monitor in made.monitors:
+        if isinstance(monitor, JsonLog):
+            monitor.close()
 
 
 def test_handlers_are_put_back() -> None:

@@ -209,6 +209,49 @@ def test_a_training_that_diverges_beside_another_goes_on_alone_in_float32(make: 
     assert {record["dtype"]: record.get("resumed_at") for record in records} == {"bfloat16": None, "float32": [2]}
 
 
+def test_a_training_that_diverges_at_a_checkpoint_spares_the_one_beside_it(make: Make, tmp_path: Path) -> None:  # noqa: F811
+    recipe = make(targets=[], intermediate=["mnli", "hellaswag"], data="embedded", regimes=LORA, max_eval_samples=8)
+    outcomes = run(recipe, Store(tmp_path), Poisoned(only="mnli"), save_every=SaveEvery(steps=1), together=True)
+    assert sorted(outcome.status for outcome in outcomes) == ["failed", "succeeded"]
+
+
+def test_a_log_that_one_of_several_lost_lets_all_begin_again(make: Make, tmp_path: Path) -> None:  # noqa: F811
+    recipe = make(targets=[], intermediate=["mnli", "hellaswag"], data="embedded", regimes=LORA, max_eval_samples=8)
+    straight, store = Store(tmp_path / "straight"), Store(tmp_path / "stopped")
+    run(recipe, straight, Stopper(0), together=True)
+    run(recipe, store, Stopper(4), together=True)
+    first, second = make_plan(recipe).stages
+    (store.folder(second).with_suffix(".partial") / PROGRESS / "log.jsonl").write_text("")
+    outcomes = run(recipe, store, Stopper(0), together=True)
+    assert all(outcome.ok for outcome in outcomes)
+    assert outputs(store) == outputs(straight)
+    texts = [(of.folder(first) / "log.jsonl").read_text() for of in (store, straight)]
+    logs = [[json.loads(line)["step"] for line in text.splitlines()] for text in texts]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("at", ["xadapt.study.train_stage.write_check", "xadapt.study.store.checksum"])
+def test_an_end_while_the_artefact_is_written_costs_the_steps_since_the_checkpoint(
+    at: str, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:  # fmt: skip
+    recipe = make(targets=[], regimes=LORA, training={"max_steps": 4, "per_device_train_batch_size": 8})
+    straight, store = Store(tmp_path / "straight"), Store(tmp_path / "stopped")
+    run(recipe, straight, Silent())
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(at, fail)
+        (outcome,) = run(recipe, store, Silent(), save_every=SaveEvery(steps=1))
+        assert outcome.status == "failed"
+    (outcome,) = run(recipe, store, Silent())
+    assert outcome.result
+    assert outcome.result.record["resumed_at"] == [3]
+    assert outputs(store) == outputs(straight)
+    assert left_behind(store) == []
+
+
 class Poisoned(Silent):
     """Plants a NaN into the parameters at step 3, so many times, of the trainings with a word in their label."""
 
@@ -246,6 +289,18 @@ def test_no_room_is_said_before_the_first_step(make: Make, tmp_path: Path, monke
     assert str(tmp_path) in str(outcome.error)
     assert reporter.told == []
     assert list(tmp_path.rglob("*.partial")) == []
+
+
+def test_room_that_checkpoints_have_already_is_not_asked_for_again(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:  # fmt: skip
+    asked: list[int] = []
+    monkeypatch.setattr("xadapt.study.train_stage.require_space", lambda _, needed, **__: asked.append(needed))
+    recipe = make(targets=[], regimes=LORA)
+    run(recipe, Store(tmp_path), Stopper(3), save_every=SaveEvery(steps=1))
+    run(recipe, Store(tmp_path), Silent())
+    first, again = asked
+    assert again < first
 
 
 # other processes
