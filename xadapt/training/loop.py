@@ -234,20 +234,11 @@ class Training:
             def run(batch: dict[str, Tensor] = batch) -> Tensor:
                 return step.loss(self.model(**batch, **self._of_several(step.part)), batch["labels"])
 
-            with self._dropout(), self._moved_words(step, features, batch, run):
+            with self._dropout(), step.moved_words(self.model, features, batch, run, seed=self.seed):
                 loss = run()
             self.accelerator.backward(loss)
             total += loss.item()
         return total
-
-    def _moved_words(
-        self, step: Step, features: list[int], batch: dict[str, Tensor], loss: Callable[[], Tensor]
-    ) -> AbstractContextManager[object]:
-        """Robust training's movement of the words, where the part has one."""
-        if step.part.perturbation is None:
-            return nullcontext()
-        draw = (self.seed, step.number)
-        return step.part.perturbation.perturbed(self.model, batch, loss, indices=features, draw=draw)
 
     def _penalise(self) -> float:
         """Add the penalty's gradient to the step's; its value."""

@@ -1,8 +1,10 @@
 """One optimizer batch, cut into micro-batches."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from xadapt.training.mixing import TrainingPart
 
@@ -36,3 +38,11 @@ class Step:
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """A micro-batch's share of the step's loss."""
         return self.part.format.loss(logits, labels) / self.units
+
+    def moved_words(
+        self, model: nn.Module, features: list[int], batch: dict[str, Tensor], loss: Callable[[], Tensor], *, seed: int
+    ) -> AbstractContextManager[object]:
+        """Robust training's movement of a micro-batch's words, where the part has one."""
+        if self.part.perturbation is None:
+            return nullcontext()
+        return self.part.perturbation.perturbed(model, batch, loss, indices=features, draw=(seed, self.number))
