@@ -4,8 +4,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from xadapt.models.task_model import AnyTaskModel
 from xadapt.training.mixing import TrainingPart
 
 
@@ -40,7 +41,13 @@ class Step:
         return self.part.format.loss(logits, labels) / self.units
 
     def moved_words(
-        self, model: nn.Module, features: list[int], batch: dict[str, Tensor], loss: Callable[[], Tensor], *, seed: int
+        self,
+        model: AnyTaskModel,
+        features: list[int],
+        batch: dict[str, Tensor],
+        loss: Callable[[], Tensor],
+        *,
+        seed: int,
     ) -> AbstractContextManager[object]:
         """Robust training's movement of a micro-batch's words, where the part has one."""
         if self.part.perturbation is None:

@@ -77,7 +77,8 @@ def _leading(plan: Plan, state: PartialState) -> Callable[..., dict[str, Any]]:
 def _leave(error: Exception, stage: Stage) -> NoReturn:
     """End this process at once, and by its launcher the others."""
     text = str(error) if isinstance(error, UserError) else "".join(traceback.format_exception(error))
-    print(f"error in {stage.label}: {text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"error in {stage.label}: {text}\n")
+    sys.stderr.flush()
     os._exit(1)
 
 
