@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast
+from accelerate.utils import broadcast, parse_flag_from_env
 
 from xadapt.errors import UserError
 from xadapt.interruption import Interrupted
@@ -45,7 +45,13 @@ def run_in_ranks(plan: Plan, store: Store, reporter: StudyReporter, *, execution
         raise UserError(
             "several processes train one model here (accelerate launch): leave together, --jobs and --executor out"
         )
-    state = PartialState(timeout=PATIENCE)
+    # without a word accelerate takes processes on CPUs for single ones, unless it is told of them
+    cpu = not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+    state = PartialState(cpu=cpu, timeout=PATIENCE)
+    if state.num_processes != int(os.environ["WORLD_SIZE"]):
+        raise UserError(
+            f"of {os.environ['WORLD_SIZE']} processes {state.num_processes} know each other; see accelerate env"
+        )
     if execution.deterministic:
         make_deterministic()
     if not state.is_main_process:
