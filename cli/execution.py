@@ -74,5 +74,6 @@ def execution_of(options: Mapping[str, Any]) -> "Execution":
         raise UserError(f"--address {address} belongs to --executor ray; add that, or leave it out")
     return Execution(
         save_every=SaveEvery.of(every) if every is not None else DEFAULT.save_every,
-        retry_in_fp32=options["retry_in_fp32"], deterministic=options["deterministic"], jobs=jobs, executor=executor, address=address,
+        retry_in_fp32=options["retry_in_fp32"], deterministic=options["deterministic"],
+        jobs=jobs, executor=executor, address=address,
     )  # fmt: skip

@@ -186,7 +186,7 @@ def test_an_assignment_is_read_as_it_was_written(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     spec = {"lr": 2e-5, "list": [1, 2.5], "nothing": None, "é": {"true": True}}
     unit = (Stage("evaluate", spec, (BOTH,), {"data": "a folder"}, "evaluate é", 12), OTHER)
-    execution = Execution(SaveEvery(steps=7), retry_in_fp32=True, jobs=3)
+    execution = Execution(SaveEvery(steps=7), retry_in_fp32=True, deterministic=True, jobs=3)
     text = Assignment(unit, Store("runs"), execution).to_json()
     assert "\n" not in text
     read = Assignment.from_json(text)
@@ -267,6 +267,7 @@ def test_options_that_cannot_be_are_refused(changes: dict[str, Any], words: list
         == execution_of({"save_every": "10m", "retry_in_fp32": False, "deterministic": False, "jobs": None})
         == DEFAULT
     )
+    assert execution_of(GIVEN | {"deterministic": True}) == Execution(deterministic=True)
     with pytest.raises(UserError) as refused:
         execution_of(GIVEN | changes)
     assert [word for word in words if word not in str(refused.value)] == []

@@ -28,6 +28,11 @@ class Attention:
     attention: float
 
 
+def _over_tokens(attention: Tensor, shares: Tensor) -> Tensor:
+    """[sequences, modules] from [sequences, tokens, modules], each token by its share; a single token stands for all."""
+    return attention[:, 0] if attention.shape[1] == 1 else (attention * shares.unsqueeze(-1)).sum(dim=1)
+
+
 class AttentionMeans:
     """Collects the attention of an encoder's fusions while rows are predicted; empty for one without any.
 
@@ -54,12 +59,7 @@ class AttentionMeans:
         means = np.full((len(features), len(self._fusions), len(self._modules)), np.nan)
         for at, fusion in enumerate(self._fusions):
             if (found := fusion.probabilities) is not None:  # None above the layer that retrieval pools
-                of = (
-                    found[:, 0]
-                    if found.shape[1] == 1
-                    else (found.float() * shares.to(found.device).unsqueeze(-1)).sum(dim=1)
-                )
-                each = of.float().cpu().numpy()
+                each = _over_tokens(found.float(), shares.to(found.device)).cpu().numpy()
                 means[:, at] = each.reshape(len(features), -1, each.shape[-1]).mean(axis=1)
         for equal, mean in zip(features, means, strict=True):
             self._features |= dict.fromkeys(equal, mean)

@@ -26,7 +26,7 @@ from xadapt.training.optimizer import make_optimizer, make_schedule
 from xadapt.training.ranks import Ranks
 from xadapt.training.result import FitResult, Monitor
 from xadapt.training.settings import Mixing, TrainingSettings
-from xadapt.training.state import Rewindable, captured, random_states, restore, set_random_states
+from xadapt.training.state import begin_logs, captured, random_states, restore, set_random_states
 from xadapt.training.step import Step
 
 
@@ -109,9 +109,7 @@ class Training:
             if at in (None, checkpoint.step) and restore(self, checkpoint):
                 self.result.resumed, self._kept = [*self.result.resumed, checkpoint.step], checkpoint.step
                 return
-        for monitor in self.monitors:
-            if isinstance(monitor, Rewindable):
-                monitor.rewind(0)
+        begin_logs(self)
 
     def order(self) -> Iterator[tuple[int, TrainingPart, list[int]]]:
         """The number of every step that is left, the part it is of and its rows; the first of all is number 1."""

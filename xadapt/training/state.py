@@ -49,10 +49,16 @@ def captured(training: "Training") -> Checkpoint:
         "token_budget": training.token_budget,
         "dtype": training.settings.dtype,
         "schedule": {name: schedule[name] for name in _SCHEDULE},
-        "marks": [monitor.mark() for monitor in training.monitors if isinstance(monitor, Rewindable)],
+        "marks": [log.mark() for log in _logs(training)],
     }
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     return Checkpoint(len(result.losses), tensors, values)
+
+
+def begin_logs(training: "Training") -> None:
+    """Drop what an earlier start told that is not gone on from."""
+    for log in _logs(training):
+        log.rewind(0)
 
 
 def restorable(training: "Training", found: Checkpoint) -> bool:
@@ -102,8 +108,11 @@ def set_random_states(training: "Training", states: Mapping[str, Tensor]) -> Non
 
 def _marked(training: "Training", found: Checkpoint) -> list[tuple[Rewindable, int]]:
     """The logs, each with its mark in a checkpoint; only the main of several processes keeps any."""
-    logs = [monitor for monitor in training.monitors if isinstance(monitor, Rewindable)]
-    return list(zip(logs, found.values["marks"] if training.ranks.main else [], strict=True))
+    return list(zip(_logs(training), found.values["marks"] if training.ranks.main else [], strict=True))
+
+
+def _logs(training: "Training") -> list[Rewindable]:
+    return [monitor for monitor in training.monitors if isinstance(monitor, Rewindable)]
 
 
 def _under(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -45,7 +45,7 @@ def run_in_ranks(plan: Plan, store: Store, reporter: StudyReporter, *, execution
         raise UserError(
             "several processes train one model here (accelerate launch): leave together, --jobs and --executor out"
         )
-    # without a word accelerate takes processes on CPUs for single ones, unless it is told of them
+    # accelerate takes processes on CPUs for single ones, without a word, unless it is told of them
     cpu = not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
     state = PartialState(cpu=cpu, timeout=PATIENCE)
     if state.num_processes != int(os.environ["WORLD_SIZE"]):
