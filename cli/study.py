@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from xadapt.study.execution import Execution
     from xadapt.study.outcome import Outcome
     from xadapt.study.recipe import Recipe
+    from xadapt.study.resolved import Resolved
+    from xadapt.study.store import Store as Results
 
 RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file; those of configs/ by name, too.")]
 Backbone = Annotated[str | None, typer.Option(help="Instead of the recipe's: hub id, folder or 'embedded'.")]
@@ -83,7 +85,8 @@ def plan(
     from xadapt.study.store import Store as Results
     from xadapt_cli.plan import plan_record, print_plan
 
-    record = plan_record(make_plan(_load(recipe, backbone, data, overrides)), Results(store))
+    loaded, results = _load(recipe, backbone, data, overrides), Results(store)
+    record = plan_record(make_plan(loaded, kept=_kept(results, loaded)), results)
     if as_json:
         typer.echo(json.dumps(record, indent=1))
         return
@@ -110,8 +113,8 @@ def run_recipe(
     from xadapt.study.store import Store as Results
     from xadapt.training.trackers import TrackerSet, chosen_trackers
 
-    names = chosen_trackers(report_to)
-    made = make_plan(recipe, evaluate=evaluate)
+    names, results = chosen_trackers(report_to), Results(store)
+    made = make_plan(recipe, evaluate=evaluate, kept=_kept(results, recipe))
     from xadapt_cli.console import quiet_libraries, stderr_console
     from xadapt_cli.progress import ConsoleReporter
 
@@ -125,7 +128,7 @@ def run_recipe(
     from xadapt.study.tracking import Tracked
     from xadapt.workers.start import start
 
-    results, execution = Results(store), replace(execution or DEFAULT, together=recipe.together)
+    execution = replace(execution or DEFAULT, together=recipe.together)
     main = os.environ.get("RANK", "0") == "0"  # of several processes that train one model
     if evaluate and main:
         results.write_study(recipe.name, study_of(recipe, made))
@@ -149,6 +152,13 @@ def show_scores(store: str, names: Sequence[str]) -> "Scorecard":
     scorecard = _scorecard(store, names)
     render_scorecard(scorecard, stdout_console())
     return scorecard
+
+
+def _kept(results: "Results", recipe: "Recipe") -> "Resolved":
+    """What the study of a recipe's name came to when it was run before."""
+    from xadapt.study.collect import resolved_of
+
+    return resolved_of(results.study(recipe.name))
 
 
 def _load(recipe: str, backbone: str | None, data: str | None, overrides: Sequence[str] | None) -> "Recipe":

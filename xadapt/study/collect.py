@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from xadapt import __version__
 from xadapt.analysis.attention import AttentionRecord
 from xadapt.analysis.costs import Cost
@@ -13,6 +15,7 @@ from xadapt.analysis.table import Row
 from xadapt.languages import get_language
 from xadapt.study.plan import Plan
 from xadapt.study.recipe import Recipe
+from xadapt.study.resolved import Resolved
 from xadapt.study.store import Result, Store
 from xadapt.study.sweep import swept_text
 from xadapt.tasks.user import task_of
@@ -21,7 +24,8 @@ from xadapt.tasks.user import task_of
 def study_of(recipe: Recipe, plan: Plan) -> dict[str, Any]:
     """What the store keeps of a study: the recipe, its setting, and the evaluation behind each cell, and all its stages.
 
-    Of a sweep it has the points too, each with its values and its setting, and each cell says which it belongs to.
+    Of a sweep it has the points too, each with its values and its setting, and each cell says which it belongs to. What
+    the plan's open choices came to is kept for when the study goes on.
     """
     swept = bool(plan.points and plan.points[0].values)
     cells = [
@@ -46,7 +50,16 @@ def study_of(recipe: Recipe, plan: Plan) -> dict[str, Any]:
     setting = points[0]["setting"] if points else setting_line(recipe)
     return {
         "recipe": recipe.model_dump(mode="json"), "setting": setting, "cells": cells, "stages": stages, **({"points": points} if swept else {}),
+        "resolved": plan.resolved.model_dump(),
     }  # fmt: skip
+
+
+def resolved_of(study: Mapping[str, Any] | None) -> Resolved:
+    """What a kept study's open choices came to; nothing of one that does not say it, or is not there."""
+    try:
+        return Resolved.model_validate((study or {}).get("resolved", {}))
+    except ValidationError:
+        return Resolved()
 
 
 def setting_line(recipe: Recipe, swept: Mapping[str, Any] | None = None) -> str:

@@ -9,6 +9,7 @@ from xadapt.regimes.specs import JOINT
 from xadapt.study.looked_up import LookedUp
 from xadapt.study.planner import Planner, under_seed
 from xadapt.study.recipe import Recipe
+from xadapt.study.resolved import NOTHING, Resolved
 from xadapt.study.stage import Stage
 from xadapt.study.sweep import Point, sweep_points, value_text
 
@@ -36,7 +37,7 @@ class Plan:
     """Stages in an order in which each comes after what it needs, the cells they fill, and what to tell.
 
     points are those of the recipe's sweep; uses says, by key, how many cells (or models, where there are none) rest on a
-    stage.
+    stage; resolved, what the recipe's open choices came to.
     """
 
     stages: tuple[Stage, ...]
@@ -44,6 +45,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     points: tuple[Point, ...] = ()
     uses: Mapping[str, int] = field(default_factory=dict)
+    resolved: Resolved = NOTHING
 
 
 @dataclass(frozen=True)
@@ -55,17 +57,17 @@ class _Wanted:
     seed: int
 
 
-def make_plan(recipe: Recipe, *, evaluate: bool = True) -> Plan:
+def make_plan(recipe: Recipe, *, evaluate: bool = True, kept: Resolved = NOTHING) -> Plan:
     """Unfold a recipe, every point of its sweep under every seed; equal stages of different cells become one.
 
     Without targets the intermediate tasks are trained by themselves, or together as the compositions say; so are
-    those that no composition takes up. Without `evaluate` the plan stops at the models and has no cells. Raises
-    UserError if data or backbone cannot be identified.
+    those that no composition takes up. Without `evaluate` the plan stops at the models and has no cells. kept is what an
+    earlier plan of the same study came to. Raises UserError if data or backbone cannot be identified.
     """
     points = sweep_points(recipe)
     if not recipe.targets and not points[0].recipe.intermediate:
         raise UserError(f"recipe '{recipe.name}' names neither `targets` nor `intermediate` tasks")
-    found = LookedUp(recipe)
+    found = LookedUp(recipe, kept)
     cells: list[Cell] = []
     trained: list[_Wanted] = []
     notes: list[str] = []
@@ -82,7 +84,14 @@ def make_plan(recipe: Recipe, *, evaluate: bool = True) -> Plan:
         wanted = [_Wanted(need, of.point, of.seed) for of in wanted for need in of.stage.needs]
     stages = _Asked(points, [*trained, *wanted])
     cells = [replace(cell, evaluation=stages.found[cell.evaluation.key]) for cell in cells] if evaluate else []
-    return Plan(tuple(stages.found.values()), tuple(cells), tuple(dict.fromkeys(notes)), points, stages.uses)
+    return Plan(
+        tuple(stages.found.values()),
+        tuple(cells),
+        tuple(dict.fromkeys([*found.notes, *notes])),
+        points,
+        stages.uses,
+        found.resolved,
+    )
 
 
 def _cells(planner: Planner, point: int) -> list[Cell]:

@@ -48,7 +48,7 @@ class Planner:
                 f"data, so there is nothing new to train; the cell shows composition none and is marked"
             )
         model = self._model(data, regime, "none" if repeats else composition, intermediate)
-        return self.evaluate(task, model), repeats
+        return self.evaluate(task, model, regime), repeats
 
     def _model(self, data: TrainingData, regime: str, composition: str, intermediate: Sequence[str]) -> Stage | None:
         """The training whose model is evaluated; None for retrieval straight from the backbone."""
@@ -203,8 +203,11 @@ class Planner:
         rows = self.source.count(train_task_of(data.task), data.langs, "train", cap)
         return rows and min(rows, cap or rows)  # the cap is on the languages' sum
 
-    def evaluate(self, task: Task, model: Stage | None) -> Stage:
-        """The zero-shot evaluation of a model, or of the backbone itself, on the task's languages."""
+    def evaluate(self, task: Task, model: Stage | None, regime: str) -> Stage:
+        """The zero-shot evaluation of a model, or of the backbone itself, on the task's languages.
+
+        Without training of its own a target is evaluated in the regime's data type, whatever lies behind it.
+        """
         recipe = self.recipe
         available = self.source.languages(task)
         languages = recipe.evaluated_languages(task, available)
@@ -222,7 +225,7 @@ class Planner:
             "languages": {code: self._identity(task, code) for code in languages},
             "max_samples": cap,
             "max_seq_length": numbers["max_seq_length"] if task.trains else task.max_seq_length,
-            "dtype": numbers["dtype"] if numbers else self.source.dtype(recipe.training.get("dtype", "auto")),
+            "dtype": numbers["dtype"] if task.trains else self.source.dtype(recipe.dtype_of(regime)),
             "retrieval_layer": None if task.trains else recipe.retrieval_layer,
         }
         tuned = [code for code, rows in spec["languages"].items() if len(both := rows.split(" ")) > len(set(both))]
@@ -280,13 +283,8 @@ def _examples(settings: TrainingSettings, counts: Sequence[int | None], mixing: 
 
 
 def _training_of(model: Stage | None) -> Mapping[str, Any]:
-    """The training numbers behind a model; of an average those of its first module, of an imported module none."""
-    if model is None:
-        return {}
-    if "training" in model.spec:
-        found: Mapping[str, Any] = model.spec["training"]
-        return found
-    return _training_of(next(iter(model.needs), None))
+    """The numbers of the training that made a model; of one that no training made none."""
+    return model.spec.get("training", {}) if model else {}
 
 
 def _trained_on(needs: Sequence[Stage]) -> str:

@@ -206,6 +206,10 @@ class Recipe(Section):
         """The numbers that the recipe has for the trainings of a joint composition alone."""
         return {"fusion": self.fusion.training, "multitask": self.mixture.training}.get(composition, {})
 
+    def dtype_of(self, regime: str) -> str:
+        """The data type that a regime's trainings take, unless one has its own."""
+        return str(self._numbers(regime).get("dtype", "auto"))
+
     def _numbers(self, regime: str) -> dict[str, Any]:
         return self.training | dict(self.regimes.items())[regime].training
 

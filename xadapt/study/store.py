@@ -148,6 +148,15 @@ class Store:
         finally:
             partial.unlink(missing_ok=True)
 
+    def study(self, name: str) -> dict[str, Any] | None:
+        """One study by name, None where there is none that can be read."""
+        path = self.root / "studies" / f"{name}.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
     def studies(self) -> dict[str, dict[str, Any]]:
         """All studies by name, oldest first; UserError for one that cannot be read."""
         files = sorted((self.root / "studies").glob("*.json"), key=lambda file: file.stat().st_mtime)
