@@ -27,14 +27,15 @@ def score(predictions: Predictions, labels: Labels, by_language: Languages = Fal
         typer.echo(json.dumps(_record(scored, by_language=by_language), indent=1))
         return
     from xadapt_cli.console import stdout_console
-    from xadapt_cli.tables import render_grid
+    from xadapt_cli.tables import common_shape, render_grid
 
-    console = stdout_console()
-    render_grid(_task_grid(scored), "tasks: points, means over languages", console)
+    console, tables = stdout_console(), {"tasks: points, means over languages": _task_grid(scored)}
     if by_language:
-        for task in scored.tasks.values():
-            render_grid(_language_grid(task), f"{task.task.name} by language, points", console)
-    render_grid(_group_grid(scored), "groups: means of task scores", console)
+        tables |= {f"{task.task.name} by language, points": _language_grid(task) for task in scored.tasks.values()}
+    tables["groups: means of task scores"] = _group_grid(scored)
+    shape = common_shape(list(tables.values()), console)
+    for caption, grid in tables.items():
+        render_grid(grid, caption, console, shape=shape)
     for line in _notes(scored):
         typer.echo(line)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from xadapt.study.recipe import Recipe
     from xadapt.study.resolved import Resolved
     from xadapt.study.store import Store as Results
+    from xadapt_cli.tables import By
 
 RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file; those of configs/ by name, too.")]
 Backbone = Annotated[str | None, typer.Option(help="Instead of the recipe's: hub id, folder or 'embedded'.")]
@@ -95,6 +96,7 @@ def plan(
 
 def compare(
     names: Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help="Studies by name; all without.")] = None,
+    by_language: Annotated[bool, typer.Option("--languages", help="Each language's scores instead of families' means.")] = False,
     store: Store = "runs", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Print the comparison of finished studies again, from the store."""
@@ -102,7 +104,7 @@ def compare(
         scores = _scorecard(store, names or []).scores
         typer.echo(json.dumps([score.model_dump() for score in scores], indent=1))
         return
-    show_scores(store, names or [])
+    show_scores(store, names or [], by="language" if by_language else "family")
 
 
 def run_recipe(
@@ -144,13 +146,13 @@ def run_recipe(
     return outcomes
 
 
-def show_scores(store: str, names: Sequence[str]) -> "Scorecard":
+def show_scores(store: str, names: Sequence[str], *, by: "By" = "family") -> "Scorecard":
     """Print the tables of some studies, or of all."""
     from xadapt_cli.console import stdout_console
     from xadapt_cli.tables import render_scorecard
 
     scorecard = _scorecard(store, names)
-    render_scorecard(scorecard, stdout_console())
+    render_scorecard(scorecard, stdout_console(), by=by)
     return scorecard
 
 
@@ -185,7 +187,7 @@ def _end(outcomes: "Sequence[Outcome]", stopped: str | None) -> None:
 def _scorecard(store: str, names: Sequence[str]) -> "Scorecard":
     from xadapt.analysis.scorecard import Scorecard
     from xadapt.errors import UserError, unknown
-    from xadapt.study.collect import collect_attention, collect_costs, collect_scores, collect_sweeps
+    from xadapt.study.collection import Collection
     from xadapt.study.store import Store as Results
 
     results = Results(store)
@@ -193,12 +195,10 @@ def _scorecard(store: str, names: Sequence[str]) -> "Scorecard":
     for name in names:
         if name not in studies:
             raise unknown("study", name, studies, place=f"the store '{store}'")
-    chosen = [studies[name] for name in names or studies]
-    scores = collect_scores(results, chosen)
-    if not scores:
+    found = Collection(results, {name: studies[name] for name in names or studies})
+    if not found.cells:
         raise UserError(f"the store '{store}' has no finished evaluation; try `xadapt run configs/demo.yaml`")
-    sweeps = collect_sweeps({name: studies[name] for name in names or studies})
-    return Scorecard(scores, collect_costs(results, chosen), collect_attention(results, chosen), sweeps)
+    return Scorecard(found.scores(), found.costs(), found.attention(), found.sweeps())
 
 
 def _write(scorecard: "Scorecard", recipe: "Recipe", folder: Path) -> None:

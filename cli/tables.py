@@ -1,7 +1,9 @@
-"""The scorecard in the terminal: rich tables where they fit, plain aligned lines where they do not."""
+"""The scorecard in the terminal: rich tables where they fit, plain aligned lines where they do not, all of one kind."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -20,64 +22,95 @@ from xadapt.analysis.table import MISSING, Cell, Line, Table
 
 PLAIN_WIDTH = 100
 Grid = list[list[str]]  # the header, then one list of strings a line
+Shape = Literal["drawn", "plain", "turned", "blocks"]
+By = Literal["family", "language"]
 
 
-def render_scorecard(scorecard: Scorecard, console: Console) -> None:
-    """Print every setting: the overall table, each target's families (a table a metric), the footnotes.
+def render_scorecard(scorecard: Scorecard, console: Console, *, by: By = "family") -> None:
+    """Print every setting: the overall table, each target by family or language (a table a metric), the footnotes.
 
-    A terminal that is wide enough gets rich tables; any other output gets aligned lines, with families as
-    lines where they do not fit as columns. No number is ever cut, and no text of the data is read as markup.
+    All tables keep one orientation. A terminal that is wide enough gets rich tables; any other output gets aligned
+    lines. No number is ever cut, and no text of the data is read as markup.
     """
     if not scorecard.settings():
         _line(console, "no scores")
-    for setting in scorecard.settings():
-        _line(console, f"setting: {visible(setting)}", style="bold")
-        overall = scorecard.overall(setting)
-        render_grid(_grid(overall.lines, overall), "overall: task scores, points, means over languages", console)
-        _captions(overall, console)
-        if costs := scorecard.costs(setting):
-            render_grid([[visible(text) for text in line] for line in costs], "cost", console)
-            _line(console, EXPLAINED, style="dim")
-        if attention := attention_grid(scorecard.attention, setting):
-            render_grid(
-                [[visible(text) for text in line] for line in attention], "attention of fusions, percent", console
-            )
-            _line(console, ATTENTION_EXPLAINED, style="dim")
-        for task in scorecard.tasks(setting):
-            families = scorecard.families(setting, task)
-            for metric, lines in groupby(families.lines, key=lambda line: line.metric):
-                render_grid(
-                    _grid(tuple(lines), families), f"{visible(task)} {visible(metric)} by family, points", console
-                )
-            _captions(families, console)
-        _line(console, "")
-    for table in scorecard.sweeps():
-        render_grid(_grid(table.lines, table), f"sweep over {visible(table.setting)}, points", console)
-        _captions(table, console, meaning=SWEEP_EXPLAINED)
+    parts = list(_parts(scorecard, by))
+    shape = common_shape([part.grid for part in parts if part.grid], console)
+    for part in parts:
+        if part.grid:
+            render_grid(part.grid, part.text, console, shape=shape)
+        else:
+            _line(console, part.text, style=part.style)
 
 
-def render_grid(grid: Grid, caption: str, console: Console) -> None:
-    """Print a header and its lines, all of strings, under a caption: a rich table where it fits, else aligned lines."""
+def common_shape(grids: Sequence[Grid], console: Console) -> Shape:
+    """How tables of one output are laid out: drawn or as they are, else turned, where all fit so; else in blocks."""
+    limit = console.width if console.is_terminal else PLAIN_WIDTH
+    if console.is_terminal and all(_drawn_width(grid, console) <= limit for grid in grids):
+        return "drawn"
+    if all(_width(grid) <= limit for grid in grids):
+        return "plain"
+    return "turned" if all(_width(_turned(grid)) <= limit for grid in grids) else "blocks"
+
+
+def render_grid(grid: Grid, caption: str, console: Console, *, shape: Shape | None = None) -> None:
+    """Print a header and its lines, all of strings, under a caption, in a shape that other tables have too, or its own."""
     _line(console, "")
     _line(console, caption, style="bold")
-    drawn = _rich(grid)
-    width = Measurement.get(console, console.options.update(max_width=10_000), drawn).maximum
-    if console.is_terminal and width <= console.width:
-        console.print(drawn)
-    else:
-        for text in _plain(grid, console.width if console.is_terminal else PLAIN_WIDTH):
+    shape = shape or common_shape([grid], console)
+    if shape == "drawn":
+        console.print(_rich(grid))
+        return
+    limit = console.width if console.is_terminal else PLAIN_WIDTH
+    blocks = _blocks(grid, limit) if shape == "blocks" else [_turned(grid) if shape == "turned" else grid]
+    for number, block in enumerate(blocks):
+        for text in ([""] if number else []) + _aligned(block):
             _line(console, text)
 
 
-def _captions(table: Table, console: Console, *, meaning: str = "") -> None:
+@dataclass(frozen=True)
+class _Part:
+    """A line of the output, or a table under its caption."""
+
+    text: str
+    grid: Grid | None = None
+    style: str = ""
+
+
+def _parts(scorecard: Scorecard, by: By) -> Iterator[_Part]:
+    for setting in scorecard.settings():
+        yield _Part(f"setting: {visible(setting)}", style="bold")
+        overall = scorecard.overall(setting)
+        yield _Part("overall: task scores, points, means over languages", _grid(overall.lines, overall))
+        yield from _captions(overall)
+        if costs := scorecard.costs(setting):
+            yield _Part("cost", [[visible(text) for text in line] for line in costs])
+            yield _Part(EXPLAINED, style="dim")
+        if attention := attention_grid(scorecard.attention, setting):
+            yield _Part("attention of fusions, percent", [[visible(text) for text in line] for line in attention])
+            yield _Part(ATTENTION_EXPLAINED, style="dim")
+        for task in scorecard.tasks(setting):
+            table = scorecard.languages(setting, task) if by == "language" else scorecard.families(setting, task)
+            for metric, lines in groupby(table.lines, key=lambda line: line.metric):
+                yield _Part(f"{visible(task)} {visible(metric)} by {by}, points", _grid(tuple(lines), table))
+            yield from _captions(table, details=by == "family")
+        yield _Part("")
+    for table in scorecard.sweeps():
+        yield _Part(f"sweep over {visible(table.setting)}, points", _grid(table.lines, table))
+        yield from _captions(table, meaning=SWEEP_EXPLAINED)
+
+
+def _captions(table: Table, *, meaning: str = "", details: bool = True) -> Iterator[_Part]:
     """Say what the columns and the marks mean, a line each."""
     columns = [column for column in table.columns if column.detail and (column.family or not table.task)]
-    details = "; ".join(f"{visible(column.name)}: {visible(column.detail)}" for column in columns)
-    meaning = meaning or ("n: number of languages" if table.task else "in brackets: gain of that column")
-    seeds = "; seeds: how many a line averages" if table.several_seeds else ""
-    for text in (meaning + seeds, details, *(f"{note.mark} {note.text}" for note in table.footnotes)):
+    named = "; ".join(f"{visible(column.name)}: {visible(column.detail)}" for column in columns if details)
+    counted = "n: number of languages" if details else ""
+    meaning = meaning or (counted if table.task else "in brackets: gain of that column")
+    seeds = "seeds: how many a line averages" if table.several_seeds else ""
+    said = "; ".join(filter(None, (meaning, seeds)))
+    for text in (said, named, *(f"{note.mark} {note.text}" for note in table.footnotes)):
         if text:
-            _line(console, visible(text), style="dim")
+            yield _Part(visible(text), style="dim")
 
 
 def _grid(lines: Sequence[Line], table: Table) -> Grid:
@@ -115,17 +148,12 @@ def _stacked(label: str) -> str:
     return f"{name}\nn={n[:-1]}" if bracket else label
 
 
-def _plain(grid: Grid, limit: int) -> list[str]:
-    """Aligned lines within the limit: as they are, turned, or turned with the rows numbered, in blocks."""
-    turned = [list(column) for column in zip(*grid, strict=True)]
-    for candidate in (grid, turned):
-        if _width(candidate) <= limit:
-            return _aligned(candidate)
-    numbers = [f"({number})" for number in range(1, len(grid))]
-    lines = [f"{number} {texts[0]}" for number, texts in zip(numbers, grid[1:], strict=True)]
-    for block in _blocks([["", *numbers], *turned[1:]], limit):
-        lines += ["", *_aligned(block)]
-    return lines
+def _turned(grid: Grid) -> Grid:
+    return [list(column) for column in zip(*grid, strict=True)]
+
+
+def _drawn_width(grid: Grid, console: Console) -> int:
+    return Measurement.get(console, console.options.update(max_width=10_000), _rich(grid)).maximum
 
 
 def _blocks(grid: Grid, limit: int) -> Iterator[Grid]:

@@ -14,7 +14,8 @@ from xadapt.errors import UserError
 from xadapt.models.backbone import Backbone
 from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import COMPOSITIONS, JOINT, RegimeSpec
-from xadapt.study.collect import collect_attention, collect_costs, collect_scores, study_of
+from xadapt.study.collect import study_of
+from xadapt.study.collection import Collection
 from xadapt.study.executors import Outcome, run_plan
 from xadapt.study.plan import Cell, Plan, make_plan
 from xadapt.study.recipe_file import make_recipe
@@ -128,7 +129,7 @@ def test_a_second_run_finds_everything(ran: Ran) -> None:
 def test_every_cell_has_its_scores_and_its_cost(ran: Ran, tiny_backbone: Path) -> None:
     plan, store, _ = ran
     study = study_of(make_recipe({**EVERYTHING, "backbone": str(tiny_backbone)}, place="the test"), plan)
-    scorecard = Scorecard(collect_scores(store, [study]), collect_costs(store, [study]))
+    scorecard = Scorecard((found := Collection(store, {"s": study})).scores(), found.costs())
     (setting,) = scorecard.settings()
     table = scorecard.overall(setting)
     shown = {(line.row.regime, line.row.composition) for line in table.lines}
@@ -145,7 +146,7 @@ def test_every_cell_has_its_scores_and_its_cost(ran: Ran, tiny_backbone: Path) -
 def test_the_best_single_is_the_highest_of_the_singles(ran: Ran, tiny_backbone: Path) -> None:
     plan, store, _ = ran
     study = study_of(make_recipe({**EVERYTHING, "backbone": str(tiny_backbone)}, place="the test"), plan)
-    scorecard = Scorecard(collect_scores(store, [study]))
+    scorecard = Scorecard(Collection(store, {"s": study}).scores())
     table = scorecard.overall(scorecard.settings()[0])
     at = [column.name for column in table.columns].index("xnli")
     for regime in COMPOSITIONS:
@@ -237,7 +238,7 @@ def test_modules_of_one_task_in_two_languages_are_told_apart(regime: str, tiny_b
     plan, store = plan_of(str(tiny_backbone), **changes), Store(tmp_path)
     outcome = run_plan(plan, store, Silent())[-1]
     assert outcome.result, outcome.error
-    (record,) = collect_attention(store, [study_of(make_recipe({**EVERYTHING, "backbone": str(tiny_backbone), **changes}, place="the test"), plan)])  # fmt: skip
+    (record,) = Collection(store, {"s": study_of(make_recipe({**EVERYTHING, "backbone": str(tiny_backbone), **changes}, place="the test"), plan)}).attention()  # fmt: skip
     assert record.modules == ["mlm", "mlm@de"]
 
 
@@ -252,9 +253,8 @@ def test_costs_and_attention_stand_at_the_row_of_their_scores(tiny_backbone: Pat
         run_plan(plan, store, Silent())
         recipe = make_recipe({**EVERYTHING, "backbone": str(tiny_backbone), **changes}, place="the test")
         studies.append(study_of(recipe, plan))
-    scorecard = Scorecard(
-        collect_scores(store, studies), collect_costs(store, studies), collect_attention(store, studies)
-    )
+    found = Collection(store, dict(zip("ab", studies, strict=True)))
+    scorecard = Scorecard(found.scores(), found.costs(), found.attention())
     (setting,) = scorecard.settings()
     rows = [row.label for row in scorecard.rows(setting)]
     assert len(rows) == 2

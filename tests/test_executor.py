@@ -14,7 +14,8 @@ import pytest
 from xadapt.analysis.records import Score
 from xadapt.errors import UserError
 from xadapt.languages import LANGUAGES
-from xadapt.study.collect import collect_scores, study_of
+from xadapt.study.collect import study_of
+from xadapt.study.collection import Collection
 from xadapt.study.executors import Outcome, run_plan
 from xadapt.study.plan import Plan, make_plan
 from xadapt.study.recipe import Recipe
@@ -105,7 +106,7 @@ def statuses(outcomes: dict[str, Outcome]) -> dict[str, str]:
 
 
 def scores_of(recipe: Recipe, store: Store) -> list[Score]:
-    return collect_scores(store, [study_of(recipe, make_plan(recipe))])
+    return Collection(store, {"s": study_of(recipe, make_plan(recipe))}).scores()
 
 
 def touched(store: Store) -> dict[Path, int]:
@@ -205,7 +206,7 @@ def test_a_failure_stays_in_its_branch_and_mending_runs_only_what_is_missing(
     for outcome in outcomes.values():
         assert isinstance(outcome.error, UserError) == (outcome.status == "failed")
         assert outcome.error is None or "udpos.German" in str(outcome.error)
-    assert {score.task for score in collect_scores(store, [study_of(recipe, plan)])} == {"tatoeba"}
+    assert {score.task for score in Collection(store, {"s": study_of(recipe, plan)}).scores()} == {"tatoeba"}
 
     path.write_bytes(whole)
     mended, _ = run(recipe, store)

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from xadapt.errors import UserError
 from xadapt.models.backbone import Backbone, load_encoder
-from xadapt.study.collect import collect_scores, study_of
+from xadapt.study.collect import study_of
+from xadapt.study.collection import Collection
 from xadapt.study.executors import Outcome, run_plan
 from xadapt.study.module_folder import read_module_folder
 from xadapt.study.plan import Plan, make_plan
@@ -155,7 +156,7 @@ def test_an_imported_module_goes_wherever_a_trained_one_does(kind: str, tiny_bac
     users = [stage.label for stage in plan.stages if imported[0] in stage.needs]
     assert len(users) == 5
     content = imported[0].spec["content"][:16]
-    scores = collect_scores(store, [study_of(recipe, plan)])
+    scores = Collection(store, {"s": study_of(recipe, plan)}).scores()
     assert {score.composition for score in scores} == {"stack", "continue", "fusion", "average"}
     for score in scores:
         assert (f"import:mnli:{content}" in score.signature.split("|")) == ("mnli" in score.intermediate)

@@ -18,7 +18,8 @@ import pytest
 from silent_reporter import Silent
 
 from xadapt.errors import UserError
-from xadapt.study.collect import collect_scores, study_of
+from xadapt.study.collect import study_of
+from xadapt.study.collection import Collection
 from xadapt.study.execution import Execution
 from xadapt.study.outcome import Outcome
 from xadapt.study.plan import make_plan
@@ -154,8 +155,8 @@ def test_two_at_once_give_what_one_gives_and_a_failure_stays_in_its_branch(
         assert outcome.result
         verify(outcome.result)
     start(plan, alone, Silent(), execution=Execution())
-    study = [study_of(recipe, plan)]
-    assert collect_scores(store, study) == collect_scores(alone, study) != []
+    study = {"s": study_of(recipe, plan)}
+    assert Collection(store, study).scores() == Collection(alone, study).scores() != []
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from test_scorecard import CONTINUE, FIVE_ROWS, HOSTILE, made_up, made_up_study
+from test_scorecard import CONTINUE, FIVE_ROWS, HOSTILE, NONE, STACK, made_up, made_up_study
 
 from xadapt.analysis.records import Score
 from xadapt.analysis.report import draw_chart, write_report
@@ -154,10 +154,44 @@ def test_terminal_tables_never_cut_a_number(width: int, terminal: bool) -> None:
 
 
 def test_narrow_output_turns_families_into_lines_within_the_width() -> None:
-    lines = printed(made_up_study(tasks=["udpos"])).splitlines()
+    lines = printed(made_up_study([NONE, STACK], tasks=["udpos"])).splitlines()
     numbers = [line for line in lines if re.match(r"(Indo-European|mean without en) \(n=\d+\)  ", line)]
     assert len(numbers) == 4  # two families' lines in each of two metrics
     assert all(len(line) <= 100 for line in numbers)
+
+
+def test_what_fits_neither_way_is_cut_into_blocks_of_whole_columns() -> None:
+    lines = printed(made_up_study(tasks=["udpos"])).splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("udpos f1"))
+    table = lines[start + 1 : start + next(n for n, line in enumerate(lines[start:]) if line.startswith("udpos acc"))]
+    assert all(len(line) <= 100 for line in table)
+    headers = " ".join(line for line in table if line.startswith(" "))
+    assert all(name in headers for name in ("mean without en", "Indo-European", "Uralic", "Kra-Dai"))
+    blocks = sum(line.startswith(" ") for line in table)
+    assert blocks > 1
+    assert sum(line.startswith("adapter · stack · mnli  ") for line in table) == blocks
+
+
+@pytest.mark.parametrize(
+    ("rows", "width"), [(FIVE_ROWS, 100), (FIVE_ROWS, 300), (TWELVE_ROWS, 100), (TWELVE_ROWS, 300)]
+)
+def test_all_tables_of_one_output_keep_one_orientation(rows: list[tuple[str, str, str]], width: int) -> None:
+    """Either every line of a table is a way to adapt, or every line is a column of scores."""
+    text = printed(made_up_study(rows, tasks=["xnli", "tatoeba"]), width, terminal=width == 300)
+    firsts = {line.partition("  ")[0].strip() for line in text.splitlines()}
+    as_lines = {"full · none"} & firsts
+    turned = {"xnli (n=15)", "mean without en (n=14)", "Indo-European (n=9)"} & firsts
+    assert not (as_lines and turned)
+    assert len(as_lines) + len(turned) in (1, 3)
+
+
+def test_languages_can_stand_in_the_families_place() -> None:
+    out = io.StringIO()
+    scores = [made_up("am", 23.2, family="Afro-Asiatic"), made_up("ha", 66.9, family="Afro-Asiatic")]
+    render_scorecard(Scorecard(scores), Console(file=out, width=100), by="language")
+    assert {"am", "ha"} <= set(out.getvalue().split())
+    assert {"23.2", "66.9"} <= set(out.getvalue().split())
+    assert "Afro-Asiatic" not in out.getvalue()
 
 
 def test_terminal_tables_neutralise_hostile_names() -> None:

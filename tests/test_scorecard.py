@@ -272,33 +272,39 @@ def test_a_language_with_one_of_the_two_metrics_is_no_part_of_the_score() -> Non
     assert text(table, "xquad", "full · none") == "55.0 [1/2]"
 
 
-def test_colliding_stages_split_the_row_and_are_never_averaged() -> None:
-    scores = [made_up("de", 60, stage="aaaa11"), made_up("de", 70, stage="bbbb22")]
-    scores.append(made_up("de", 90, task="udpos", metric="f1", stage="cccc33"))
+def test_two_results_for_one_cell_are_refused_and_never_averaged() -> None:
+    with pytest.raises(UserError, match=r"60.*aaaa11.*70.*bbbb22"):
+        Scorecard([made_up("de", 60, stage="aaaa11"), made_up("de", 70, stage="bbbb22")])
+    with pytest.raises(UserError, match="aaaa11"):
+        Scorecard([made_up("de", 60, stage="aaaa11"), made_up("de", 60, stage="bbbb22")])
+
+
+def test_variants_of_a_row_stand_apart_in_every_mean_and_gain() -> None:
+    """Two learning rates: their rows are never averaged, and each gain is over none of its own rate."""
+    scores = []
+    for rate, none, stack in (("1e-3", 60, 63), ("3e-3", 40, 41)):
+        fields: dict[str, Any] = {"variant": f"lr {rate}", "basis": rate}
+        scores += [made_up("de", none, ("adapter", "none", ""), stage=f"n{rate}", **fields)]
+        scores += [made_up("de", stack, STACK, stage=f"s{rate}", **fields)]
+    scores.append(made_up("de", 99, ("adapter", "stack", "squad"), basis="5e-3"))
     table = Scorecard(scores).overall("made up")
-    assert [line.row.label for line in table.lines] == [
-        "full · none",
-        "full · none #aaaa",
-        "full · none #bbbb",
-    ]
-    assert (value(table, "xnli", "full · none #aaaa"), value(table, "xnli", "full · none #bbbb")) == (60, 70)
-    assert cell(table, "xnli", "full · none") is None
-    assert value(table, "udpos", "full · none") == 90
+    assert {line.row.label: line.cells[0].text for line in table.lines if line.cells[0]} == {
+        "adapter · none (lr 1e-3)": "60.0", "adapter · none (lr 3e-3)": "40.0", "adapter · stack · squad": "99.0",
+        "adapter · stack · mnli (lr 1e-3)": "63.0", "adapter · stack · mnli (lr 3e-3)": "41.0",
+    }  # fmt: skip
+    gains = {line.row.label: line.cells[-1].text for line in table.lines if line.cells[-1]}
+    assert gains == {"adapter · stack · mnli (lr 1e-3)": "+3.0", "adapter · stack · mnli (lr 3e-3)": "+1.0"}
 
 
-def test_split_rows_with_equal_starts_stay_apart() -> None:
-    scores = [made_up("de", 60, stage="aaaa1"), made_up("de", 70, stage="aaaa2")]
-    assert [row.split for row in Scorecard(scores).rows("made up")] == ["aaaa1", "aaaa2"]
-
-
-def test_stages_in_different_cells_do_not_collide() -> None:
-    scores = [made_up("de", stage="a"), made_up("sw", stage="b"), made_up("de", seed=2, stage="c")]
-    assert [row.split for row in Scorecard(scores).rows("made up")] == [""]
-
-
-def test_versions_are_never_averaged() -> None:
-    scores = [made_up("de", stage="v1"), made_up("sw", stage="v2", task_version=2)]
-    assert [row.split for row in Scorecard(scores).rows("made up")] == ["v1", "v2"]
+def test_the_best_single_is_chosen_among_rows_of_the_same_numbers() -> None:
+    scores = [
+        made_up("de", 60, STACK, basis="a"), made_up("de", 70, ("adapter", "stack", "squad"), basis="b", variant="lr 1"),
+        made_up("de", 50, ("adapter", "fusion", "mnli,squad"), basis="a"),
+        made_up("de", 55, ("adapter", "fusion", "mnli,squad"), basis="b", variant="lr 1", stage="other"),
+    ]  # fmt: skip
+    table = Scorecard(scores).overall("made up")
+    assert text(table, "xnli", "adapter · best single") == "60.0◊"
+    assert text(table, "xnli", "adapter · best single (lr 1)") == "70.0◊"
 
 
 def test_same_record_twice_counts_once() -> None:
@@ -309,7 +315,7 @@ def test_same_record_twice_counts_once() -> None:
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ([made_up(value=50), made_up(value=51)], "two values"),
+        ([made_up(value=50), made_up(value=51)], "two results"),
         ([made_up(value=float("nan"))], "is nan"),
         ([made_up(), made_up(metric="f1")], "two main metrics"),
     ],

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from xadapt.analysis.report import write_report
 from xadapt.analysis.scorecard import Scorecard
 from xadapt.errors import UserError
-from xadapt.study.collect import collect_costs, collect_scores, collect_sweeps, study_of
+from xadapt.study.collect import study_of
+from xadapt.study.collection import Collection
 from xadapt.study.plan import Plan, make_plan
 from xadapt.study.recipe import Recipe
 from xadapt.study.recipe_file import load_recipe, make_recipe
@@ -69,8 +70,8 @@ def finished(made: Recipe, store: Store) -> Scorecard:
     finish(plan, store)
     store.write_study(made.name, study_of(made, plan))
     studies = store.studies()
-    scores = collect_scores(store, studies.values())
-    return Scorecard(scores, collect_costs(store, studies.values()), (), collect_sweeps(studies))
+    found = Collection(store, studies)
+    return Scorecard(found.scores(), found.costs(), (), found.sweeps())
 
 
 def test_every_cell_is_planned_once_a_seed_and_each_seed_is_the_study_of_that_seed() -> None:

@@ -14,7 +14,8 @@ from xadapt.data.rows import Rows
 from xadapt.data.splits import in_turn
 from xadapt.data.xtreme_layout import XtremeSource
 from xadapt.errors import UserError
-from xadapt.study.collect import collect_scores, study_of
+from xadapt.study.collect import study_of
+from xadapt.study.collection import Collection
 from xadapt.study.executors import run_plan
 from xadapt.study.plan import Plan, make_plan
 from xadapt.study.recipe_file import make_recipe
@@ -119,7 +120,7 @@ def test_both_stand_in_one_table(translated: Path, tiny_backbone: Path, tmp_path
     assert {o.status for o in run_plan(made, store, Silent())} == {"succeeded"}
     found = {
         (score.task, score.composition, score.intermediate): score.repeats
-        for score in collect_scores(store, [study_of(recipe, made)])
+        for score in Collection(store, {"s": study_of(recipe, made)}).scores()
     }
     assert found == {
         ("xnli", "none", ""): False, ("xnli", "continue", "mnli"): True, ("xnli", "continue", "mnli@de"): False,

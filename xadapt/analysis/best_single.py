@@ -10,21 +10,32 @@ _SINGLE, _JOINT = ("continue", "stack"), ("fusion", "average", "multitask")
 Cells = Mapping[str, Cell | None]
 
 
-def with_best_singles(rows: Sequence[Row], cells: Mapping[Row, Cells]) -> dict[Row, Cells]:
+def with_best_singles(cells: Mapping[Row, Cells], basis: Mapping[tuple[Row, str], str]) -> dict[Row, Cells]:
     """The cells of every row, and before a regime's first joint composition a line of its best singles.
 
     The best is chosen for each task by the score that is shown, so that it is an upper bound of what choosing on dev
-    gives; a note says which it is. A regime without both kinds of rows has no such line.
+    gives; a note says which it is. Only singles of the joint row's basis are compared, the same for cells that differ in
+    their composition alone: where joint rows have several, each has a line of its own. A regime without both kinds of
+    rows has no such line.
     """
     found: dict[Row, Cells] = {}
-    for row in rows:
-        best = Row(row.regime, BEST, "")
-        if row.composition in _JOINT and best not in found:
-            singles = [r for r in rows if r.regime == row.regime and r.composition in _SINGLE and not r.split]
-            if singles:
-                found[best] = {task: _best(task, singles, cells) for task in cells[row]}
+    seen: dict[str, list[Mapping[str, str]]] = {}
+    for row in cells:
+        if row.composition in _JOINT:
+            bases = {task: basis[row, task] for task in cells[row] if (row, task) in basis}
+            if bases not in (before := seen.setdefault(row.regime, [])):
+                best = Row(row.regime, BEST, "", row.variant if before else "")
+                before.append(bases)
+                if any(line := {task: _best(task, _singles(row, task, cells, basis), cells) for task in cells[row]}.values()):  # fmt: skip
+                    found[best] = dict(zip(cells[row], line, strict=True))
         found[row] = cells[row]
     return found
+
+
+def _singles(joint: Row, task: str, cells: Mapping[Row, Cells], basis: Mapping[tuple[Row, str], str]) -> list[Row]:
+    """The rows of one intermediate task that differ from a joint one, on a task, in the composition alone."""
+    of_regime = [row for row in cells if row.regime == joint.regime and row.composition in _SINGLE]
+    return [row for row in of_regime if basis.get((row, task)) == basis.get((joint, task))]
 
 
 def _best(task: str, singles: Sequence[Row], cells: Mapping[Row, Cells]) -> Cell | None:

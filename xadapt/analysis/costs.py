@@ -30,6 +30,7 @@ class Cost(BaseModel):
     regime: str
     composition: str
     intermediate: str
+    variant: str = ""
     task: str
     seed: int
     stage: str = ""

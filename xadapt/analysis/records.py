@@ -6,9 +6,11 @@ from pydantic import BaseModel, ConfigDict
 class Score(BaseModel):
     """One metric of one model on one task and language.
 
-    value is in points, 0 to 100. intermediate is "" or names joined by "+". setting is a readable line of what
-    all comparable cells share (backbone, data, caps on rows): tables never mix settings. signature names
-    everything that made the number. stage is the key of the evaluation in the store. collapsed marks a model
+    value is in points, 0 to 100. intermediate is "" or names joined by commas. setting is a readable line of what
+    all comparable cells share (backbone, data, caps on rows): tables never mix settings. variant is what else tells the
+    score's row from others of its name, mostly nothing; basis is the same for a score and for that of composition none
+    which it is a gain over. learning_rate and steps are those of the last training behind it, numbers holds whatever
+    else differs between the scores that it was collected with. signature names everything that made the number. stage is the key of the evaluation in the store. collapsed marks a model
     that predicted one class only. repeats marks a cell whose intermediate task is the target's own training
     data: nothing new was trained and the number is that of composition none. stand_in names the split whose rows
     stand for a test split that the data lacks, mostly nothing.
@@ -29,10 +31,15 @@ class Score(BaseModel):
     composition: str
     intermediate: str
     seed: int
+    variant: str = ""
+    learning_rate: float | None = None
+    steps: int | None = None
     train_samples: int | None
     setting: str
+    basis: str = ""
     signature: str
     stage: str
     collapsed: bool = False
     repeats: bool = False
     stand_in: str = ""
+    numbers: dict[str, str | int | float | bool | None] = {}

@@ -25,9 +25,9 @@ COMPOSITIONS = ("none", "continue", "stack", BEST, "fusion", "average", "multita
 
 
 class Scorecard:
-    """Tidy scores, grouped once, read as tables; settings are never mixed and records never merged silently.
+    """Tidy scores, grouped once, read as tables; settings and variants of a row are never mixed.
 
-    Raises UserError for a value that is no number, two values under one stage, or two main metrics of a task.
+    Raises UserError for a value that is no number, two results for one cell, or two main metrics of a task.
     """
 
     def __init__(
@@ -38,13 +38,17 @@ class Scorecard:
         self._grids: dict[tuple[str, Row, str, str], Grid] = {}
         self._main = _main_metrics(self.scores)
         self._family: dict[str, str] = {}
-        rows: dict[tuple[str, str, Row], Row] = {}
-        for score, row in _with_rows(self.scores):
-            rows[score.setting, score.stage, replace(row, split="")] = row
+        self._basis: dict[tuple[str, Row, str], str] = {}
+        self._none: dict[tuple[str, str, str, str], Grid] = {}  # by setting, regime, basis and metric
+        for score in self.scores:
+            row = Row(score.regime, score.composition, score.intermediate, score.variant)
             _place(self._grids.setdefault((score.setting, row, score.task, score.metric), {}), score)
+            self._basis[score.setting, row, score.task] = basis = score.basis or score.task
+            if row.composition == "none":
+                grid = self._none.setdefault((score.setting, row.regime, basis, score.metric), {})
+                grid.setdefault(score.language, {})[score.seed] = score
             self._family.setdefault(score.language, score.family)
-        self._row_of = rows
-        self.attention = tuple(replace(r, row=rows.get((r.setting, r.stage, r.row), r.row)) for r in attention)
+        self.attention = tuple(attention)
 
     def settings(self) -> list[str]:
         """The settings, in the order of their first record."""
@@ -79,21 +83,22 @@ class Scorecard:
 
         English counts where a task has it. A group's mean, and XTREME's overall one, has a column if a row has all
         of its tasks, and is marked if one of them has fewer languages than XTREME's. The mean is over the tasks
-        every row has (split rows aside), its column's detail names them; its gain is over none. Before a regime's
+        every row has, its column's detail names them; its gain is over none with the same numbers. Before a regime's
         joint compositions stands its best single intermediate task.
         """
         rows, tasks = self.rows(setting), self.tasks(setting)
         codes = {task: self.codes(setting, task) for task in tasks}
         metrics = {task: self._score_metrics(setting, task) for task in tasks}
         own = {row: {t: self._cell(setting, row, t, metrics[t], codes[t]) for t in tasks} for row in rows}
-        cells = with_best_singles(rows, own)
-        whole = [row for row in rows if not row.split] or rows
-        common = [task for task in tasks if all(cells[row][task] for row in whole)]
+        cells = with_best_singles(
+            own, {(r, task): found for (s, r, task), found in self._basis.items() if s == setting}
+        )
+        common = [task for task in tasks if all(cells[row][task] for row in rows)]
         over = f"over {', '.join(common)}" if common else "no task is present in every row"
         columns = [Column(task, len(codes[task]), score_name(metrics[task])) for task in tasks]
         means = [mean for mean in xtreme_means(codes, metrics) if any(map(mean.cell, cells.values()))]
         columns += [mean.column for mean in means]
-        columns += [Column("mean", len(common), over), Column("gain", None, "over none of the same regime")]
+        columns += [Column("mean", len(common), over), Column("gain", None, "over none of the same regime and numbers")]
         lines = tuple(_overall_line(row, found, means, common) for row, found in cells.items())
         return Table(setting, "", tuple(columns), lines)
 
@@ -101,8 +106,8 @@ class Scorecard:
         """A header and what each row of a setting cost, in its order, as text; empty if nothing is known."""
         found: dict[Row, list[Cost]] = {row: [] for row in self.rows(setting)}
         for cost in self._costs:
-            plain = Row(cost.regime, cost.composition, cost.intermediate)
-            if row := self._row_of.get((setting, cost.stage, plain)):
+            row = Row(cost.regime, cost.composition, cost.intermediate, cost.variant)
+            if cost.setting == setting and row in found:
                 found[row].append(cost)
         return cost_grid({row: costs for row, costs in found.items() if costs})
 
@@ -182,7 +187,8 @@ class Scorecard:
         cell = mean_cell(grid, codes)
         if cell is None or row.composition == "none":
             return cell
-        none = self._grid(setting, Row(row.regime, "none", ""), task, metrics)
+        basis = self._basis[setting, row, task]
+        none = combined([self._none.get((setting, row.regime, basis, metric), {}) for metric in metrics])
         return replace(cell, gain=gain_cell(grid, none, codes))
 
 
@@ -191,7 +197,7 @@ def _rank(order: Sequence[str], name: str) -> tuple[int, str]:
 
 
 def _row_order(row: Row) -> tuple[tuple[int, str], tuple[int, str], str, str]:
-    return (_rank(REGIMES, row.regime), _rank(COMPOSITIONS, row.composition), row.intermediate, row.split)
+    return (_rank(REGIMES, row.regime), _rank(COMPOSITIONS, row.composition), row.intermediate, row.variant)
 
 
 def _main_metrics(scores: Iterable[Score]) -> dict[str, str]:
@@ -203,50 +209,16 @@ def _main_metrics(scores: Iterable[Score]) -> dict[str, str]:
     return main
 
 
-def _with_rows(scores: Iterable[Score]) -> Iterable[tuple[Score, Row]]:
-    """Each score with its row; where two stages claim a cell, the task's scores get one row a stage."""
-    groups: dict[tuple[str, Row, str], list[Score]] = {}
-    for score in scores:
-        row = Row(score.regime, score.composition, score.intermediate)
-        groups.setdefault((score.setting, row, score.task), []).append(score)
-    stages: dict[tuple[str, Row], set[str]] = {}
-    colliding = {key for key, group in groups.items() if _collide(group)}
-    for setting, row, task in colliding:
-        stages.setdefault((setting, row), set()).update(s.stage for s in groups[setting, row, task])
-    tags = {key: _tags(found) for key, found in stages.items()}
-    for (setting, row, task), group in groups.items():
-        split = (setting, row, task) in colliding
-        for score in group:
-            yield score, replace(row, split=tags[setting, row][score.stage]) if split else row
-
-
-def _collide(group: Iterable[Score]) -> bool:
-    """Whether two stages hold the same cell, or two versions of the task or metric would enter one mean."""
-    claims: dict[tuple[str, str, int], str] = {}
-    versions: dict[str, tuple[int, int]] = {}
-    for score in group:
-        version = (score.task_version, score.metric_version)
-        if claims.setdefault((score.language, score.metric, score.seed), score.stage) != score.stage:
-            return True
-        if versions.setdefault(score.metric, version) != version:
-            return True
-    return False
-
-
-def _tags(stages: set[str]) -> dict[str, str]:
-    length = 4
-    while len({stage[:length] for stage in stages}) < len(stages):
-        length += 1
-    return {stage: stage[:length] or "?" for stage in stages}
-
-
 def _place(grid: Grid, score: Score) -> None:
-    cell = f"{score.task}, {score.language}, {score.metric}, seed {score.seed}, stage {score.stage}"
+    cell = f"{score.task}, {score.language}, {score.metric}, seed {score.seed}, {score.regime} {score.composition} {score.intermediate}"
     if not math.isfinite(score.value):
         raise UserError(f"the score of {cell} is {score.value}: evaluate it again")
     earlier = grid.setdefault(score.language, {}).setdefault(score.seed, score)
-    if earlier.value != score.value:
-        raise UserError(f"two values, {earlier.value} and {score.value}, for {cell}: keep one record")
+    if (earlier.value, earlier.stage) != (score.value, score.stage):
+        raise UserError(
+            f"two results, {earlier.value} of {earlier.stage[:16]} and {score.value} of {score.stage[:16]}, for {cell}: "
+            "keep one record"
+        )
 
 
 def _overall_line(row: Row, cells: Mapping[str, Cell | None], means: Iterable[TaskMean], common: Sequence[str]) -> Line:

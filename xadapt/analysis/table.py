@@ -27,18 +27,18 @@ UNPAIRED = Note("¶", "the row and none have no seed in common: their means over
 
 @dataclass(frozen=True)
 class Row:
-    """One way to adapt; split holds the start of a stage's key where records collide, else nothing."""
+    """One way to adapt; variant says what tells it from others of the same name, `lr 1e-3`, where there are any."""
 
     regime: str
     composition: str
     intermediate: str
-    split: str = ""
+    variant: str = ""
 
     @property
     def label(self) -> str:
-        """The row's name in tables: `adapter · stack · mnli`, with `#` and the key's start if split."""
+        """The row's name in tables: `adapter · stack · mnli`, with its variant in brackets."""
         parts = filter(None, (self.regime, self.composition, self.intermediate))
-        return " · ".join(parts) + (f" #{self.split}" if self.split else "")
+        return " · ".join(parts) + (f" ({self.variant})" if self.variant else "")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Cell:
     """A mean in points: over `languages` of `expected` languages, and over seeds.
 
     by_seed holds the mean of each seed that covers all of the cell's languages; gain is the difference to
-    composition none of the same regime, on the languages both have. signed cells are differences themselves. seedless
+    composition none of the same regime and numbers, on the languages both have. signed cells are differences themselves. seedless
     ones stand for several seeds with one evaluation.
     """
 

@@ -92,6 +92,14 @@ def _suite_split(task: Task, split: Split) -> tuple[str, int, int]:
     raise UserError(f"the embedded suite: {error or f'{task.name} has no {split} split'}") from error
 
 
+def whole_path(data: str) -> str:
+    """A `--data` value that means the same from every working folder."""
+    prefix, colon, folder = data.partition(":")
+    if prefix == "xtreme" and colon and folder:
+        return f"xtreme:{Path(folder).expanduser().absolute()}"
+    return data if data in ("hub", "embedded") else str(Path(data).absolute())
+
+
 def open_source(data: str) -> Source:
     """The source a `--data` value means: `hub`, `embedded`, `xtreme:` and a folder, or a mirror folder.
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from xadapt.data.sources import whole_path
 from xadapt.errors import UserError
 from xadapt.metrics import get_metric
 from xadapt.study.looked_up import LookedUp
@@ -32,7 +33,7 @@ class Planner:
         self.source, self.backbone = found, found.backbone
         self.regimes = dict(recipe.regimes.items())
         self._behind: dict[tuple[str, ...], Stage] = {}  # what several cells rest on
-        self.where = {"backbone": recipe.backbone, "data": recipe.data}
+        self.where = {"backbone": recipe.backbone, "data": whole_path(recipe.data)}
         self.notes: list[str] = []
 
     def cell(self, target: str, regime: str, composition: str, intermediate: Sequence[str]) -> tuple[Stage, bool]:
