@@ -244,7 +244,7 @@ def test_terminal_files_and_report_say_seeds_and_points(tmp_path: Path) -> None:
     scorecard = finished(recipe(name="s", seeds=[0, 1], sweep=SIZES), Store(tmp_path))
     shown = CliRunner().invoke(app, ["compare", "--store", str(tmp_path)]).output
     assert shown.count("seeds  ") >= 2 + 3
-    assert re.search(r"stack · mnli +2 .*±.*\([+-]\d+\.\d ±\d", shown)
+    assert re.search(r"udpos \(n=3\) .*±.*\([+-]\d+\.\d ±\d", shown)
     assert shown.count("sweep over max_intermediate_samples (s): ") == 3
     scorecard.write_csv(tmp_path / "scores.csv")
     rows = list(csv.DictReader((tmp_path / "scores.csv").read_text().splitlines()))
