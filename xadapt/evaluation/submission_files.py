@@ -8,7 +8,7 @@ question ids to answers, a label .json is SQuAD v1.1's.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ class SubmissionTask:
 
     kind says what the files hold; metrics are the numbers of a language, the headline first; valid names the
     labels that may stand in a file, any whole number where it is empty; placeholder is what XTREME's readers put
-    where its download has stripped a label.
+    where its download has stripped a label. rows says how many rows XTREME's test files have, where that is known.
     """
 
     name: str
@@ -37,6 +37,7 @@ class SubmissionTask:
     languages: tuple[str, ...]
     valid: tuple[str, ...] = ()
     placeholder: str = ""
+    rows: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def suffix(self) -> str:
@@ -51,17 +52,29 @@ _ENTITY_TAGS = ("O", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-PER", "I-PER")
 
 def _task(
     name: str, kind: Kind, metrics: tuple[str, ...], languages: str, *,
-    valid: tuple[str, ...] = (), placeholder: str = "",
+    valid: tuple[str, ...] = (), placeholder: str = "", rows: Mapping[str, int] | int = 0,
 ) -> SubmissionTask:  # fmt: skip
-    return SubmissionTask(name, kind, metrics, tuple(languages.split()), valid, placeholder)
+    """rows may be one number for all languages; 0 where they are not known."""
+    codes = tuple(languages.split())
+    known = (dict.fromkeys(codes, rows) if rows else {}) if isinstance(rows, int) else dict(rows)
+    return SubmissionTask(name, kind, metrics, codes, valid, placeholder, known)
 
 
+_TATOEBA = "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw ta te th tl tr ur vi zh"
+# Lewis et al. 2020 and Clark et al. 2020 count their questions so; LASER's Tatoeba has 1,000 pairs and fewer in some.
+_MLQA_ROWS = {"ar": 5335, "de": 4517, "en": 11590, "es": 5253, "hi": 4918, "vi": 5495, "zh": 5137}
+_TYDIQA_ROWS = {
+    "ar": 921, "bn": 113, "en": 440, "fi": 782, "id": 565, "ko": 276, "ru": 812, "sw": 499, "te": 669,
+}  # fmt: skip
+_TATOEBA_ROWS = dict.fromkeys(_TATOEBA.split(), 1000) | {
+    "jv": 205, "ka": 746, "kk": 575, "ml": 687, "sw": 390, "ta": 307, "te": 234, "th": 548,
+}  # fmt: skip
 _ALL = (
     _task(
         "xnli", "labels", ("accuracy",), "ar bg de el en es fr hi ru sw th tr ur vi zh",
-        valid=get_task("xnli").labels, placeholder="neutral",
+        valid=get_task("xnli").labels, placeholder="neutral", rows=5010,
     ),
-    _task("pawsx", "labels", ("accuracy",), "de en es fr ja ko zh", valid=("0", "1"), placeholder="0"),
+    _task("pawsx", "labels", ("accuracy",), "de en es fr ja ko zh", valid=("0", "1"), placeholder="0", rows=2000),
     _task(
         "udpos", "tags", _F1,
         "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh",
@@ -73,14 +86,11 @@ _ALL = (
         "tr ur vi yo zh",
         valid=_ENTITY_TAGS, placeholder="O",
     ),
-    _task("xquad", "answers", _QA, "ar de el en es hi ru th tr vi zh"),
-    _task("mlqa", "answers", _QA, "ar de en es hi vi zh"),
-    _task("tydiqa", "answers", _QA, "ar bn en fi id ko ru sw te"),
+    _task("xquad", "answers", _QA, "ar de el en es hi ru th tr vi zh", rows=1190),
+    _task("mlqa", "answers", _QA, "ar de en es hi vi zh", rows=_MLQA_ROWS),
+    _task("tydiqa", "answers", _QA, "ar bn en fi id ko ru sw te", rows=_TYDIQA_ROWS),
     _task("bucc2018", "pairs", _F1, "de fr ru zh"),
-    _task(
-        "tatoeba", "labels", ("accuracy",),
-        "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw ta te th tl tr ur vi zh",
-    ),
+    _task("tatoeba", "labels", ("accuracy",), _TATOEBA, rows=_TATOEBA_ROWS),
 )  # fmt: skip
 SUBMISSION_TASKS: dict[str, SubmissionTask] = {task.name: task for task in _ALL}
 
