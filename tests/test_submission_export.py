@@ -191,7 +191,7 @@ def test_a_whole_study_is_exported_and_scored_as_itself(tmp_path: Path, paws: Pa
     for lang in get_task("pawsx").languages:
         gold = pq.read_table(paws / "pawsx" / lang / "test.parquet")["label"].to_pylist()
         (labels / "pawsx" / f"test-{lang}.tsv").write_text("".join(f"{label}\n" for label in gold))
-    scored = json.loads(run("score", "--predictions", out, "--labels", labels, "--languages", "--json"))
+    scored = json.loads(run("score", "--predictions", out, "--labels", labels, "--by-language", "--json"))
     ours = {r["language"]: r["value"] for r in json.loads(run("compare", "whole", "--store", store, "--json"))}
     languages = scored["tasks"]["pawsx"]["languages"]
     assert {lang: values["accuracy"] for lang, values in languages.items()} == pytest.approx(ours)

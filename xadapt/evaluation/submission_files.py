@@ -7,7 +7,7 @@ question ids to answers, a label .json is SQuAD v1.1's.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -95,11 +95,14 @@ _ALL = (
 SUBMISSION_TASKS: dict[str, SubmissionTask] = {task.name: task for task in _ALL}
 
 
-def find_tasks(folder: Path) -> list[SubmissionTask]:
-    """The tasks a folder of predictions has, in XTREME's order.
+def find_tasks(folder: Path, wanted: Collection[str] = ()) -> list[SubmissionTask]:
+    """The tasks a folder of predictions has, in XTREME's order, or those of them that are wanted.
 
-    Raises UserError if there is no such folder, it has a folder that is no task, or none that is one.
+    Raises UserError if there is no such folder, it has a folder that is no task, none that is one, or not a wanted one.
     """
+    for name in wanted:
+        if name not in SUBMISSION_TASKS:
+            raise unknown("task", name, SUBMISSION_TASKS, place="--tasks")
     if not folder.is_dir():
         raise UserError(f"there is no folder '{folder}'; give one that holds <task>/test-<lang>.tsv or .json")
     names = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
@@ -107,15 +110,21 @@ def find_tasks(folder: Path) -> list[SubmissionTask]:
         raise unknown("task", strange[0], SUBMISSION_TASKS, place=str(folder))
     if not names:
         raise UserError(f"'{folder}' holds no folder of a task; wanted are {', '.join(SUBMISSION_TASKS)}")
-    return [task for task in SUBMISSION_TASKS.values() if task.name in names]
+    if missing := [name for name in wanted if name not in names]:
+        raise UserError(f"'{folder}' holds no folder '{missing[0]}'; it has {', '.join(sorted(names))}")
+    return [task for task in SUBMISSION_TASKS.values() if task.name in (set(wanted) or names)]
 
 
-def find_files(folder: Path, task: SubmissionTask, *, role: str = "predictions") -> dict[str, Path]:
-    """The file of each of a task's languages below a folder of predictions or labels.
+def find_files(
+    folder: Path, task: SubmissionTask, *, role: str = "predictions", languages: Collection[str] = ()
+) -> dict[str, Path]:
+    """The file of each of a task's languages, or of some of them, below a folder of predictions or labels.
 
-    Raises UserError if a language is missing or is none of the task's: XTREME's number is the mean over all.
+    Raises UserError if one of them is missing or a file is of no language of the task's: XTREME's number is the mean
+    over all.
     """
     inside, found = folder / task.name, {}
+    wanted = [lang for lang in task.languages if lang in languages or not languages]
     if not inside.is_dir():
         raise UserError(f"there is no folder '{inside}' of {role}; give the folder above it, in XTREME's layout")
     for path in sorted(inside.glob("test-*")):
@@ -125,12 +134,12 @@ def find_files(folder: Path, task: SubmissionTask, *, role: str = "predictions")
         if lang not in task.languages:
             raise unknown("language", lang, task.languages, place=str(path))
         found[lang] = path
-    if missing := [lang for lang in task.languages if lang not in found]:
+    if missing := [lang for lang in wanted if lang not in found]:
         raise UserError(
             f"'{inside}' has no test-<lang>{task.suffix} for {', '.join(missing)}: {task.name} is the mean over "
-            f"{len(task.languages)} languages; add the missing or leave out the task"
+            f"{len(task.languages)} languages; add the missing, or score a part with --tasks or --languages"
         )
-    return {lang: found[lang] for lang in task.languages}
+    return {lang: found[lang] for lang in wanted}
 
 
 def read_lines(path: Path, task: SubmissionTask, *, gold: bool) -> list[str]:
@@ -151,8 +160,11 @@ def read_lines(path: Path, task: SubmissionTask, *, gold: bool) -> list[str]:
     return lines
 
 
-def read_pairs(path: Path, lang: str) -> list[tuple[str, str]]:
-    """The pairs of sentence ids of a file, the language's own first; raises UserError with file and line."""
+def read_pairs(path: Path, lang: str, *, gold: bool) -> list[tuple[str, str]]:
+    """The pairs of sentence ids of a file, the language's own first; raises UserError with file and line.
+
+    gold says that it is a label file, which may not be empty: predictions without a pair score 0, as in XTREME.
+    """
     first: dict[tuple[str, str], int] = {}
     for number, line in enumerate(_lines(path), start=1):
         place = f"{path}, line {number}"
@@ -163,7 +175,7 @@ def read_pairs(path: Path, lang: str) -> list[tuple[str, str]]:
             before = first[foreign, english]
             raise UserError(f"{place}: {foreign} with {english} stands in line {before} already; remove one")
         first[foreign, english] = number
-    if not first:
+    if gold and not first:
         raise UserError(f"'{path}' is empty: one pair of ids a line is wanted")
     return list(first)
 
