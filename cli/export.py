@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 _ROW = ("regime", "composition", "intermediate", "seed", "point")
 _OF = "Of the study's rows: "
 
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="The study's name; `xadapt compare` shows them.")]
+Xtreme = Annotated[
+    str, typer.Option("--xtreme", metavar="DIR", help="A new folder, where <task>/test-<lang> files are written.")
+]
+Regime = Annotated[str | None, typer.Option(help=f"{_OF}{', '.join(COMPOSITIONS)}.")]
+Composition = Annotated[str | None, typer.Option(help=f"{_OF}{', '.join(EVERY_COMPOSITION)}.")]
+Intermediate = Annotated[str | None, typer.Option(help=f"{_OF}the task behind, or several joined by commas.")]
+Seed = Annotated[int | None, typer.Option(help="Of the study's seeds, where it has several.")]
+Point = Annotated[str | None, typer.Option(help="Of a sweep: the values of the point, as its table shows them.")]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task", help="These targets alone, joined by commas or given several times; without it XTREME's nine."
+    ),
+]
+
 
 def export(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="The study's name; `xadapt compare` shows them.")],
-    xtreme: Annotated[
-        str, typer.Option("--xtreme", metavar="DIR", help="A new folder, where <task>/test-<lang> files are written.")
-    ],
-    regime: Annotated[str | None, typer.Option(help=f"{_OF}{', '.join(COMPOSITIONS)}.")] = None,
-    composition: Annotated[str | None, typer.Option(help=f"{_OF}{', '.join(EVERY_COMPOSITION)}.")] = None,
-    intermediate: Annotated[
-        str | None, typer.Option(help=f"{_OF}the task behind, or several joined by commas.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the study's seeds, where it has several.")] = None,
-    point: Annotated[
-        str | None, typer.Option(help="Of a sweep: the values of the point, as its table shows them.")
-    ] = None,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(help="These targets alone, joined by commas or given several times; without it XTREME's nine."),
-    ] = None,
-    store: Store = "runs",
-) -> None:
+    study: Study, xtreme: Xtreme, regime: Regime = None, composition: Composition = None,
+    intermediate: Intermediate = None, seed: Seed = None, point: Point = None, task: Targets = None, store: Store = "runs",
+) -> None:  # fmt: skip
     """Write one row of a study as an XTREME submission, to be scored here or by XTREME's own scorer.
 
     Nothing is written of an evaluation that lacks rows or languages, nor into a folder that holds another submission.
