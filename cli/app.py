@@ -13,7 +13,7 @@ app = typer.Typer(
     help="Train XLM-R on an English intermediate task, then a target, and evaluate zero-shot on XTREME's languages.",
     epilog="A first look without any download: xadapt run configs/demo.yaml\n\n"
     "Exit codes: 0 all is well, 1 something failed, 2 something given cannot be used, 75 stopped by a signal (the same "
-    "command goes on), 130 interrupted before any stage ran",
+    "command goes on), 130 interrupted before any stage ran, 141 whoever read the output has left",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -55,22 +55,40 @@ def _root(
 
 
 def main() -> None:
-    """Run the command; a UserError becomes its message and exit code 2, never a traceback."""
+    """Run the command; a UserError becomes its message and exit code 2, never a traceback.
+
+    A reader of the output that leaves, as `head` does, ends it without a word.
+    """
+    code = _code()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = code or exit_codes.UNREAD
+    if code == exit_codes.UNREAD:  # or Python would flush once more, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]
+    sys.exit(code)
+
+
+def _code() -> int | str | None:
     try:
         app()
+    except SystemExit as left:  # click and rich turn a broken pipe into one
+        return exit_codes.UNREAD if isinstance(left.__context__, BrokenPipeError) else left.code
     except UserError as error:
-        _fail(str(error), exit_codes.USER)
+        return _failed(str(error), exit_codes.USER)
     except KeyboardInterrupt:
-        _fail("interrupted; finished stages are kept, the same command goes on from there", exit_codes.INTERRUPTED)
+        return _failed(
+            "interrupted; finished stages are kept, the same command goes on from there", exit_codes.INTERRUPTED
+        )
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(exit_codes.FAILED)
+        return exit_codes.UNREAD
     except OSError as error:
-        _fail(str(error), exit_codes.FAILED)
+        return _failed(str(error), exit_codes.FAILED)
+    return 0
 
 
-def _fail(message: str, code: int) -> None:
+def _failed(message: str, code: int) -> int:
     from xadapt.analysis.export import visible
 
     typer.echo(f"error: {visible(message)}", err=True)
-    sys.exit(code)
+    return code

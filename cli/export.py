@@ -1,34 +1,50 @@
 """`xadapt export`: predictions of a finished study in XTREME's submission layout."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xadapt.errors import UserError, unknown
+from xadapt.regimes.compositions import COMPOSITIONS, EVERY_COMPOSITION
 from xadapt_cli.options import Store
 
+if TYPE_CHECKING:
+    from xadapt.evaluation.submission_export import Evaluated
+    from xadapt.study.store import Store as Results
+
 _ROW = ("regime", "composition", "intermediate", "seed", "point")
+_OF = "Of the study's rows: "
+
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="The study's name; `xadapt compare` shows them.")]
+Xtreme = Annotated[
+    str, typer.Option("--xtreme", metavar="DIR", help="A new folder, where <task>/test-<lang> files are written.")
+]
+Regime = Annotated[str | None, typer.Option(help=f"{_OF}{', '.join(COMPOSITIONS)}.")]
+Composition = Annotated[str | None, typer.Option(help=f"{_OF}{', '.join(EVERY_COMPOSITION)}.")]
+Intermediate = Annotated[str | None, typer.Option(help=f"{_OF}the task behind, or several joined by commas.")]
+Seed = Annotated[int | None, typer.Option(help="Of the study's seeds, where it has several.")]
+Point = Annotated[str | None, typer.Option(help="Of a sweep: the values of the point, as its table shows them.")]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task", help="These targets alone, joined by commas or given several times; without it XTREME's nine."
+    ),
+]
 
 
 def export(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="The study's name; `xadapt compare` shows them.")],
-    xtreme: Annotated[str, typer.Option("--xtreme", metavar="DIR", help="Where <task>/test-<lang> files are written.")],
-    regime: Annotated[str | None, typer.Option(help="Of the study's rows: full or adapter.")] = None,
-    composition: Annotated[str | None, typer.Option(help="Of the study's rows: none, continue or stack.")] = None,
-    intermediate: Annotated[str | None, typer.Option(help="Of the study's rows: the task behind.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the study's seeds, where it has several.")] = None,
-    point: Annotated[
-        str | None, typer.Option(help="Of a sweep: the values of the point, as its table shows them.")
-    ] = None,
-    store: Store = "runs",
-) -> None:
-    """Write one row of a study as an XTREME submission, to be scored here or by XTREME's own scorer."""
-    from xadapt.evaluation.submission_export import export_predictions
+    study: Study, xtreme: Xtreme, regime: Regime = None, composition: Composition = None,
+    intermediate: Intermediate = None, seed: Seed = None, point: Point = None, task: Targets = None, store: Store = "runs",
+) -> None:  # fmt: skip
+    """Write one row of a study as an XTREME submission, to be scored here or by XTREME's own scorer.
+
+    Nothing is written of an evaluation that lacks rows or languages, nor into a folder that holds another submission.
+    """
+    from xadapt.evaluation.submission_export import check_whole, submitted_targets, write_submission
     from xadapt.study.store import Store as Results
-    from xadapt.tasks.user import task_of
 
     results = Results(store)
     studies = results.studies()
@@ -38,16 +54,29 @@ def export(
         "regime": regime, "composition": composition, "intermediate": intermediate,
         "seed": None if seed is None else str(seed), "point": point,
     }  # fmt: skip
-    files = 0
-    for cell in _one_row(study, _told_apart(studies[study]), wanted):
-        result = results.read(results.root / "evaluate" / cell["evaluation"][:16])
-        if result is None:
-            raise UserError(f"study '{study}' has no finished evaluation of {cell['target']}: run it to its end first")
-        files += len(
-            export_predictions(task_of(result.manifest["spec"]), result.folder / "predictions.parquet", Path(xtreme))
-        )
-    typer.echo(f"{files} files below {xtreme}")
+    place, cells = f"study '{study}'", _one_row(study, _told_apart(studies[study]), wanted)
+    named = [name.strip() for given in task or () for name in given.split(",")]
+    targets = submitted_targets([cell["target"] for cell in cells], named, place=place)
+    evaluations = _evaluations(results, [cell for cell in cells if cell["target"] in targets], place)
+    check_whole(evaluations, place=place)
+    files = write_submission(evaluations, Path(xtreme))
+    typer.echo(f"{len(files)} files below {xtreme}")
     typer.echo(f"next: xadapt score --predictions {quote(xtreme)} --labels LABELS")
+
+
+def _evaluations(results: "Results", cells: Iterable[Mapping[str, Any]], place: str) -> "list[Evaluated]":
+    """The finished evaluations behind some cells, their files as they were written; UserError naming those that lack."""
+    from xadapt.evaluation.submission_export import Evaluated
+    from xadapt.study.store import verify
+
+    found = {cell["target"]: results.read(results.root / "evaluate" / cell["evaluation"][:16]) for cell in cells}
+    if lacking := [target for target, result in found.items() if result is None]:
+        raise UserError(f"{place} has no finished evaluation of {', '.join(lacking)}: run it to its end first")
+    evaluations = []
+    for result in filter(None, found.values()):
+        verify(result)
+        evaluations.append(Evaluated(result.manifest["spec"], result.record, result.folder / "predictions.parquet"))
+    return evaluations
 
 
 def _told_apart(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:

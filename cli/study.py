@@ -128,9 +128,10 @@ def run_recipe(
     from xadapt.study.collect import study_of
     from xadapt.study.execution import DEFAULT
     from xadapt.study.tracking import Tracked
-    from xadapt.workers.start import start
+    from xadapt.workers.start import check_installed, start
 
     execution = replace(execution or DEFAULT, together=recipe.together)
+    check_installed(made, results, backbone=recipe.backbone, execution=execution)
     main = os.environ.get("RANK", "0") == "0"  # of several processes that train one model
     if evaluate and main:
         results.write_study(recipe.name, study_of(recipe, made))

@@ -1,6 +1,7 @@
 """Bad files of a submission, or of its labels: a located error, or read as they should be."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ FORMS = {
         "test-de.tsv", "NOUN\nVERB\n\nDET\nX\n",
         submission("test-de.tsv", lambda path: read_lines(path, SUBMISSION_TASKS["udpos"], gold=False)),
     ),
-    "predicted pairs": Form("test-de.tsv", "de-1\ten-5\nde-2\ten-6\n", submission("test-de.tsv", lambda path: read_pairs(path, "de"))),
+    "predicted pairs": Form("test-de.tsv", "de-1\ten-5\nde-2\ten-6\n", submission("test-de.tsv", lambda path: read_pairs(path, "de", gold=False))),
     "predicted answers": Form(
         "test-de.json", ANSWERS,
         submission("test-de.json", lambda path: read_predicted_answers(path, questions={"q1": [], "q2": []})),
@@ -122,7 +123,10 @@ NO_CELL = {
     ("missing label", "predicted tags"): "a blank line ends a sentence",
 }  # fmt: skip
 CELLS = [
-    *chain.from_iterable(of_any_file(name, "not JSON" if name in JSONS else "empty") for name in FORMS),
+    *(
+        replace(cell, named=(), reads=lambda good: []) if (cell.form, cell.named) == ("predicted pairs", ("empty",)) else cell
+        for cell in chain.from_iterable(of_any_file(name, "not JSON" if name in JSONS else "empty") for name in FORMS)
+    ),  # mining that finds no pair scores 0
     *of_squad("label answers"), *cells_of(REFUSED, READ),
 ]  # fmt: skip
 

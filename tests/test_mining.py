@@ -1,5 +1,8 @@
 """Mining against faiss and a plain restatement of BUCC's rules; thresholds, duplicates, both layouts."""
 
+import gc
+import weakref
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -16,7 +19,8 @@ from xadapt.data import Rows, open_source
 from xadapt.data.bucc import Mining, mining_columns
 from xadapt.data.rows import joined_splits
 from xadapt.errors import UserError
-from xadapt.evaluation.zero_shot import decoded, score_language
+from xadapt.evaluation.predictions import PredictionFile
+from xadapt.evaluation.zero_shot import Predicted, decoded, score_language
 from xadapt.formats import FORMATS, Features
 from xadapt.formats import mining as mining_format
 from xadapt.formats.mining import Mined, best_threshold, mine, nearest
@@ -139,6 +143,53 @@ def test_a_sentence_may_have_two_translations() -> None:
     mining = Mining([("f", "a")], [("e1", "x"), ("e2", "y")], [("f", "e1"), ("f", "e2")])
     rows = Rows("bucc2018", "de", "test", mining_columns(mining), "", "")
     assert FORMATS["mining"].references(joined_splits(rows, rows)) == [("f", "e1"), ("f", "e2")]
+
+
+def test_predictions_keep_every_gold_pair_of_a_sentence(tmp_path: Path) -> None:
+    found = Predicted("de", [], [("f1", "e9"), ("f3", "e3")], [("f1", "e1"), ("f1", "e2"), ("f2", "e4")], [1.5, 1.25])
+    with PredictionFile(tmp_path / "p.parquet", TASK) as file:
+        file.write(found)
+    rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    assert [(row["id"], row["prediction"], row["gold"], row["score"]) for row in rows] == [
+        ("f1", "e9", "e1 e2", 1.5), ("f2", "", "e4", None), ("f3", "e3", "", 1.25)
+    ]  # fmt: skip
+    pairs = {(row["id"], to) for row in rows for to in row["gold"].split()}
+    assert pairs == set(found.references), "as many as the score counts"
+
+
+def split_rows(seed: int) -> tuple[Rows, list[Tensor]]:
+    """Rows of dev and test with vectors of their own, in which mining finds some pairs and misses others."""
+    rows = joined_splits(sentences("validation", 40, 20), sentences("test", 60, 20))
+    noise = unit(len(rows), seed, width=32)
+    return rows, list(torch.nn.functional.normalize(torch.stack(vectors(rows)) + 0.7 * noise, dim=1))
+
+
+def test_evaluations_side_by_side_are_those_alone() -> None:
+    features = Features([[]] * 200, None, range(200))
+    several = {seed: split_rows(seed) for seed in (11, 12)}
+    alone = {seed: decoded(TASK, "de", rows, features, list(found)) for seed, (rows, found) in several.items()}
+    assert alone[11] != alone[12]
+    form = FORMATS["mining"]
+    for seed in (11, 12, 11):
+        rows, found = several[seed]
+        assert form.decode(found, features, rows) == alone[seed].predictions
+        other = split_rows(23 - seed)[1]
+        form.decode(other, features, rows)
+        assert form.confidence(found, features, rows) == alone[seed].confidence
+    # the same list of vectors, but rows of other names
+    rows, found = several[11]
+    expected = [(f"x{foreign}", f"x{english}") for foreign, english in form.decode(found, features, rows)]
+    named = {column: [name and f"x{name}" for name in rows.columns[column]] for column in ("id", "gold")}
+    assert form.decode(found, features, replace(rows, columns={**rows.columns, **named})) == expected != []
+
+
+def test_vectors_are_not_kept_when_an_evaluation_is_over() -> None:
+    rows, found = split_rows(13)
+    kept = weakref.ref(found[0])
+    decoded(TASK, "de", rows, Features([[]] * len(rows), None, range(len(rows))), found)
+    del found
+    gc.collect()
+    assert kept() is None
 
 
 def test_gold_of_unknown_ids_is_located(tmp_path: Path) -> None:

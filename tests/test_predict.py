@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import write_split
 from safetensors.torch import load_file, save_file
 from silent_reporter import Silent
 from typer.testing import CliRunner
@@ -22,7 +23,8 @@ from xadapt.analysis.own_predictions import OwnPrediction, prediction_sink
 from xadapt.data.sources import EmbeddedSource
 from xadapt.data.suite import suite_rows
 from xadapt.errors import UserError
-from xadapt.evaluation.own_rows import Kind, read_own_rows
+from xadapt.evaluation.own_records import Kind
+from xadapt.evaluation.own_rows import read_own_rows
 from xadapt.formats import FORMATS
 from xadapt.models.backbone import Backbone
 from xadapt.models.task_model import TaskModel
@@ -127,6 +129,17 @@ def test_predictions_are_the_evaluations(models: Models, task: str, tmp_path: Pa
     assert task == "xnli" or len({as_text(row["prediction"]) for row in found}) > 1, "the model tells rows apart"
     assert len({row["confidence"] for row in found}) > 1
     assert predicted(models[task], "--input", "-", "--lang", lang, rows=path.read_bytes()) == found
+    for row in found:
+        certain = row.get("probabilities")
+        if task == "xnli":
+            assert list(certain) == list(get_task("xnli").labels)
+            assert sum(certain.values()) == pytest.approx(1, abs=1e-12)
+            assert certain[row["prediction"]] == max(certain.values()) == pytest.approx(row["confidence"], abs=1e-5)
+        elif task == "udpos":
+            assert len(certain) == len(row["prediction"])
+            assert sum(certain) / len(certain) == pytest.approx(row["confidence"], abs=1e-5)
+        else:
+            assert certain is None
 
 
 @pytest.mark.parametrize("task", CHOICES)
@@ -196,22 +209,92 @@ def test_csv_in_and_out_says_the_same(models: Models, task: str, tmp_path: Path)
     assert [path.name for path in out.parent.iterdir()] == ["out.csv"]
     table = read_csv(out)
     assert [row["id"] for row in table] == [row["id"] for row in found]
-    assert [row["prediction"].removeprefix("'") for row in table] == [as_text(row["prediction"]) for row in found]
+    assert [row["prediction"] for row in table] == [as_text(row["prediction"]) for row in found]
     assert [float(row["confidence"]) for row in table] == pytest.approx([row["confidence"] for row in found], abs=1e-5)
+    for label, of in (found[3].get("probabilities", {}) if task not in ("udpos", "tydiqa") else {}).items():
+        assert float(table[3][f"probability_{label}"]) == pytest.approx(of)
     assert predicted(models[task], "--input", str(tmp_path / "rows.csv")) == found
+    content = (tmp_path / "rows.csv").read_bytes()
+    assert predicted(models[task], "--input", "-", "--format", "csv", rows=content) == found
 
 
-def test_cells_that_a_spreadsheet_would_run_are_guarded(tmp_path: Path) -> None:
-    texts = ["=1+1", "+1", "-1", "@x", "fine", 'a "quoted", one']
-    for name in ("out.csv", "out.jsonl"):
-        with prediction_sink(str(tmp_path / name), lang="de") as write:
-            write([OwnPrediction(text, text, float("-inf")) for text in texts])
-    rows = read_csv(tmp_path / "out.csv")
-    assert [row["prediction"] for row in rows] == ["'=1+1", "'+1", "'-1", "'@x", *texts[4:]]
-    assert [row["id"] for row in rows] == [row["prediction"] for row in rows]
-    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert [line["prediction"] for line in lines] == texts
-    assert {line["confidence"] for line in lines} == {None}
+NASTY = [
+    "-273.15 °C", "=1+1", "+1", "@x", "'quoted'", "\ttab", "\rreturn", "line\nend", "both\r\nends", " spaces ", 'a "quoted", one',
+    "", ",", "'", '"', "\0", "\u2028\u202e", "NULL", "nan", "0", "1e5", "中文", "a;b|c",
+]  # fmt: skip
+
+
+def read_back(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".csv":
+        return list(read_csv(path))
+    if path.suffix == ".parquet":
+        return list(pq.read_table(path).to_pylist())
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1]]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "CSV"])
+def test_every_text_comes_back_as_it_was(ending: str, tmp_path: Path) -> None:
+    out = tmp_path / f"out.{ending}"
+    with prediction_sink(str(out)) as write:
+        for at in (0, 9):
+            write([OwnPrediction(text, text, float("-inf"), "de") for text in NASTY[at : at + 9 if at == 0 else None]])
+    rows = read_back(out.rename(tmp_path / f"out.{ending.lower()}"))
+    assert [row["prediction"] for row in rows] == NASTY
+    assert [row["id"] for row in rows] == NASTY
+    assert {row["language"] for row in rows} == {"de"}
+    assert {row["confidence"] for row in rows} <= {None, ""}
+
+
+@pytest.mark.parametrize("task", ["xnli", "udpos", "tydiqa"])
+def test_parquet_in_and_out_says_the_same(models: Models, task: str, tmp_path: Path) -> None:
+    rows = own(task, "en")
+    write_split(tmp_path / "rows.parquet", rows)
+    found = predicted(models[task], "--input", "-", rows=json_lines(rows))
+    assert predicted(models[task], "--input", str(tmp_path / "rows.parquet")) == found
+    assert (
+        predicted(models[task], "--input", "-", "--format", "parquet", rows=(tmp_path / "rows.parquet").read_bytes())
+        == found
+    )
+    out = tmp_path / "out.parquet"
+    predicted(models[task], "--input", str(tmp_path / "rows.parquet"), "--output", str(out))
+    table = pq.read_table(out).to_pylist()
+    for key in ("id", "prediction", "confidence"):
+        assert [row[key] for row in table] == [row[key] for row in found]
+    if task == "xnli":
+        assert [row["probability_neutral"] for row in table] == [row["probabilities"]["neutral"] for row in found]
+    if task == "udpos":
+        assert [row["probabilities"] for row in table] == [row["probabilities"] for row in found]
+    column = {"xnli": "premise", "udpos": "tokens", "tydiqa": "question"}[task]
+    write_split(tmp_path / "bad.parquet", [*rows[:3], rows[3] | {column: None}])
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "rows.parquet").read_bytes()[:-9])
+    for name, named in (("bad.parquet", "row 3"), ("cut.parquet", "Parquet")):
+        message = refusal(models[task], "--input", str(tmp_path / name), "--output", str(tmp_path / "no.csv"))
+        assert str(tmp_path / name) in message
+        assert named in message
+    assert not (tmp_path / "no.csv").exists()
+
+
+def test_a_row_says_its_own_language_and_id(models: Models, tmp_path: Path) -> None:
+    pair = {"premise": "a b", "hypothesis": "c"}
+    given = [
+        {"id": 7, "lang": "sw"},
+        {"id": "x", "language": "zh-Hant"},
+        {"id": None, "lang": None},
+        {"id": "", "lang": ""},
+        {},
+    ]
+    rows = json_lines([pair | more for more in given])
+    found = predicted(models["xnli"], "--input", "-", "--lang", "de", rows=rows)
+    assert [row["id"] for row in found] == [7, "x", 3, 4, 5]
+    assert [row["language"] for row in found] == ["sw", "zh-Hant", "de", "de", "de"]
+    assert ["language" in row for row in predicted(models["xnli"], "--input", "-", rows=rows)] == [True] * 2 + [
+        False
+    ] * 3
+    out = tmp_path / "out.csv"
+    predicted(models["xnli"], "--input", "-", "--output", str(out), rows=rows)
+    assert [row["language"] for row in read_csv(out)] == ["sw", "zh-Hant", "", "", ""]
+    message = refusal(models["xnli"], "--input", "-", rows=GOOD + json_lines([pair | {"lang": "english!"}]))
+    assert all(part in message for part in ("line 2", "'lang'", "english!"))
 
 
 def test_one_of_several_heads_is_chosen(models: Models) -> None:
@@ -246,6 +329,7 @@ GOOD = '{"premise": "a b", "hypothesis": "c"}\n'
         ("xnli", GOOD + "[" * 100000 + "\n", ["line 2"]),
         ("xnli", GOOD.encode() + b'{"premise": "\xff"}\n', ["line 2", "UTF-8"]),
         ("xnli", GOOD + '{"id": [1], "premise": "a", "hypothesis": "b"}\n', ["line 2", "'id'"]),
+        ("xnli", GOOD + '{"id": "\\ud800", "premise": "a", "hypothesis": "b"}\n', ["line 2", "'id'"]),
         ("xnli", "", ["no rows"]),
         ("xnli", "\n \n", ["no rows"]),
         ("udpos", '{"tokens": "a"}\n{"tokens": []}\n', ["line 2", "tokens"]),
@@ -351,7 +435,10 @@ def test_options_that_make_no_sense_are_refused(models: Models, tmp_path: Path) 
     wrong = [
         (str(tmp_path / "rows.tsv"), []), (str(tmp_path / "none.jsonl"), []), (str(path), ["--output", str(path)]),
         (str(path), ["--output", str(tmp_path)]), (str(path), ["--lang", "english!"]), (str(path), ["--dtype", "float8"]),
+        (str(path), ["--format", "json"]), (str(path), ["--output", str(tmp_path / "out.json")]),
+        (str(path), ["--output", str(tmp_path / "out.csv.gz")]), (str(path), ["--output", str(tmp_path / "out")]),
     ]  # fmt: skip
     for rows, options in wrong:
         refusal(models["xnli"], "--input", rows, *options)
     assert path.read_text() == GOOD
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]

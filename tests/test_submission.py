@@ -153,6 +153,57 @@ def test_the_overall_needs_all_nine_tasks_and_a_group_all_of_its_own(small: Path
     assert found.groups["retrieval"] is not None
 
 
+def test_a_file_without_a_pair_scores_0_and_no_file_is_refused(tmp_path: Path) -> None:
+    small = fill(tmp_path, "bucc2018")
+    path = write(small / "predictions", SUBMISSION_TASKS["bucc2018"], "de", "\n")
+    found = scored(small).tasks["bucc2018"]
+    assert found.languages["de"].values == {"f1": 0, "precision": 0, "recall": 0}
+    assert found.averages["f1"] == pytest.approx(40 * 3 / 4)
+    path.unlink()
+    assert "for de:" in refused(small)
+
+
+def test_a_part_has_no_means_of_xtremes(small: Path) -> None:
+    def part(**chosen: list[str]) -> Any:
+        return score_submission(small / "predictions", labels=small / "labels", **chosen)
+
+    whole, some = scored(small), part(languages=["de", "sw"])
+    assert (whole.cut, whole.missing) == ({}, [])
+    assert list(some.tasks) == [task.name for task in SUBMISSION_TASKS.values() if {"de", "sw"} & set(task.languages)]
+    assert some.cut["xnli"] == ["de", "sw"]
+    assert some.cut["pawsx"] == ["de"]
+    assert some.tasks["bucc2018"].languages == {"de": whole.tasks["bucc2018"].languages["de"]}
+    assert some.overall is None
+    assert set(some.groups.values()) == {None}
+    alone = part(tasks=["pawsx", "xnli"])
+    assert (list(alone.tasks), alone.cut, alone.overall) == (["xnli", "pawsx"], {}, None)
+    assert alone.groups["classification"] == whole.groups["classification"]
+    assert part(tasks=["pawsx"], languages=["de", "en", "es", "fr", "ja", "ko", "zh"]).cut == {}
+    # what is not asked for need not be there
+    shutil.rmtree(small / "labels" / "panx")
+    (small / "predictions" / "xnli" / "test-ur.tsv").unlink()
+    assert (
+        part(tasks=["xnli"], languages=["de"]).tasks["xnli"].score
+        == whole.tasks["xnli"].languages["de"].values["accuracy"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--tasks", "xnly"], ["'xnly'", "--tasks", "Did you mean 'xnli'"]),
+        (["--tasks", "xnli,panx"], ["'panx'", "xnli"]),
+        (["--languages", "de,English"], ["'English'", "--languages"]),
+        (["--languages", "ja"], ["'ja'", "--languages"]),
+        (["--tasks", ""], ["''", "--tasks"]),
+    ],
+)
+def test_a_part_that_is_not_there(options: list[str], named: list[str], tmp_path: Path) -> None:
+    code, out, err = xadapt_score(fill(tmp_path, "xnli"), *options)
+    assert (code, out) == (2, "")
+    assert [part for part in named if part not in err] == [], err
+
+
 def test_the_tags_f1_is_the_one_of_our_own_evaluation(tmp_path: Path) -> None:
     small = fill(tmp_path, "udpos")
     labels = SUBMISSION_TASKS["udpos"].valid
@@ -250,7 +301,6 @@ GOLD_TWICE = squad(("q1", ["a"]), ("q2", ["b"]), ("q1", ["c"]))
         ("bucc2018", "de-1\ten-5\nfr-2\ten-6\n", ["line 2", "fr-2"]),
         ("bucc2018", "de-1 en-5\n", ["line 1"]),
         ("bucc2018", "de-1\ten-5\nde-2\ten-6\nde-1\ten-5\n", ["line 3", "line 1 already"]),
-        ("bucc2018", "", ["is empty"]),
         ("xquad", '{"q1": "a",\n "q2" "b"}', ["test-de.json, line 2", "not JSON"]),
         ("xquad", TWICE, ["line 4", "'q1' stands twice"]),
         ("xquad", '{\n "q1": "q9",\n "q9": "b"\n}', ["line 3", "no question 'q9'"]),
@@ -278,6 +328,7 @@ def test_predictions_that_cannot_be_scored(name: str, text: str, named: list[str
         ("xquad", '{"data": []}', ["holds no question"]),
         ("xquad", squad(("q1", ["a"])).replace('"a"', "7"), ["line ", "'q1'", "not a text"]),
         ("bucc2018", "de-1\ten-5\nde-1\ten-5\n", ["line 2", "line 1 already"]),
+        ("bucc2018", "", ["test-de.tsv' is empty"]),
     ],
 )
 def test_labels_that_cannot_be_read(name: str, text: str, named: list[str], tmp_path: Path) -> None:
@@ -355,7 +406,7 @@ def test_the_command_prints_tasks_groups_and_overall(small: Path) -> None:
     assert "ja" not in rows
 
     shutil.rmtree(small / "predictions" / "panx")
-    rows = rows_of(xadapt_score(small, "--languages")[1])
+    rows = rows_of(xadapt_score(small, "--by-language")[1])
     assert rows["overall"] == ["-"]
     assert rows["ja"] == ["75.0"]
 
@@ -370,8 +421,29 @@ def test_the_command_prints_json_with_every_digit(small: Path) -> None:
         **found.tasks["udpos"].averages,
         "unanswered": 0,
     }
-    record = json.loads(xadapt_score(small, "--json", "--languages")[1])
+    record = json.loads(xadapt_score(small, "--json", "--by-language")[1])
     assert record["tasks"]["pawsx"]["languages"]["ja"] == {"accuracy": 75}
+
+
+def test_the_command_says_that_it_scores_a_part_and_by_which_seqeval(small: Path) -> None:
+    assert "0.0.12" in xadapt_score(small)[1]
+    assert "part" not in xadapt_score(small)[1]
+    assert "0.0.12" not in xadapt_score(small, "--tasks", "panx")[1]
+    code, out, _ = xadapt_score(small, "--tasks", "udpos,xnli", "--languages", "de,sw")
+    assert code == 0
+    rows = rows_of(out)
+    assert rows["xnli"][:4] == ["2", "of", "15", "50.0"]
+    assert rows["udpos"][:3] == ["1", "of", "33"]
+    assert rows["overall"] == ["-"]
+    said = next(line for line in out.splitlines() if line.startswith("a part"))
+    assert [part for part in ("pawsx", "xnli on de sw", "udpos on de") if part not in said] == []
+
+    record = json.loads(xadapt_score(small, "--json", "--tasks", "udpos,xnli", "--languages", "de,sw")[1])
+    assert record["part"]["languages"] == {"xnli": ["de", "sw"], "udpos": ["de"]}
+    assert set(record["part"]["missing_tasks"]) == set(SUBMISSION_TASKS) - {"xnli", "udpos"}
+    assert record["overall"] is None
+    record = json.loads(xadapt_score(small, "--json")[1])
+    assert (record["part"], record["udpos_f1_as_seqeval"]) == (None, "0.0.12")
 
 
 def test_a_refusal_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

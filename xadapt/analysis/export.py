@@ -5,7 +5,7 @@ import io
 import os
 import unicodedata
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,29 +71,18 @@ def _one_type(values: Sequence[object], kinds: Mapping[object, object], whole: o
 
 def write_atomically(path: Path | str, data: bytes) -> None:
     """Write a file whole or not at all, making its folder if need be; raises OSError."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
+    with appearing(path) as partial:
         partial.write_bytes(data)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def growing_file(path: Path | str) -> Iterator[Callable[[str], None]]:
-    """What appends UTF-8 text to a file that appears whole at the end, or not at all; raises OSError."""
+def appearing(path: Path | str) -> Iterator[Path]:
+    """Where to write a file that is there, whole, at the end or not at all, its folder with it; raises OSError."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{uuid.uuid4().hex}.partial")
     try:
-        with open(partial, "w", encoding="utf-8", newline="") as file:
-
-            def append(text: str) -> None:
-                file.write(text)
-
-            yield append
+        yield partial
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)

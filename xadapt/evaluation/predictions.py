@@ -19,7 +19,8 @@ SCHEMA = pa.schema(
 class PredictionFile:
     """Writes rows as they are predicted: language, id, prediction and gold as text, score.
 
-    Labels stand by name, tags joined by spaces, golden answers by bars; score is the format's confidence.
+    Labels stand by name, tags and the gold ids of a mined sentence joined by spaces, golden answers by bars; score is
+    the format's confidence.
     """
 
     def __init__(self, path: Path, task: Task) -> None:
@@ -56,9 +57,11 @@ class PredictionFile:
 
 
 def _mined(found: Predicted) -> tuple[list[str], list[str], list[str], list[float | None]]:
-    """Every foreign sentence that was paired or should have been, with both English ids."""
+    """Every foreign sentence that was paired or should have been, with the English ids of both; it may have several."""
     pairs = {name: (to, score) for (name, to), score in zip(found.predictions, found.confidence, strict=True)}
-    gold = dict(found.references)
+    gold: dict[str, list[str]] = {}
+    for name, to in found.references:
+        gold.setdefault(name, []).append(to)
     ids = sorted(set(pairs) | set(gold))
     ours = [pairs.get(name, ("", None)) for name in ids]
-    return ids, [to for to, _ in ours], [gold.get(name, "") for name in ids], [score for _, score in ours]
+    return ids, [to for to, _ in ours], [" ".join(gold.get(name, [])) for name in ids], [score for _, score in ours]

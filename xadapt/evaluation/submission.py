@@ -4,13 +4,13 @@ A task is the plain mean over its languages, English included; question answerin
 F1. The overall number is the plain mean of the nine tasks; groups are shown and do not enter it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 
-from xadapt.errors import UserError
+from xadapt.errors import UserError, unknown
 from xadapt.evaluation.submission_files import (
     SUBMISSION_TASKS,
     SubmissionTask,
@@ -59,6 +59,11 @@ class TaskScore:
         return fmean(averages[metric] for metric in score_metrics(metrics[0], metrics))
 
     @property
+    def whole(self) -> bool:
+        """Whether these are all of the task's languages."""
+        return set(self.languages) == set(self.task.languages)
+
+    @property
     def unanswered(self) -> int:
         """Number of questions without a prediction, over all languages."""
         return sum(score.unanswered for score in self.languages.values())
@@ -66,49 +71,68 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class SubmissionScore:
-    """The scores of all tasks a submission has, in XTREME's order."""
+    """The scores of the tasks a submission has or that were asked for, in XTREME's order.
+
+    XTREME's means, of groups and of all, are there where each of their tasks is, over all of its languages.
+    """
 
     tasks: Mapping[str, TaskScore]
 
     @property
     def missing(self) -> list[str]:
-        """The tasks that the submission does not have."""
+        """The tasks that are not scored."""
         return [name for name in SUBMISSION_TASKS if name not in self.tasks]
 
     @property
+    def cut(self) -> dict[str, list[str]]:
+        """The languages of each task that is scored on some of its languages alone."""
+        return {name: list(task.languages) for name, task in self.tasks.items() if not task.whole}
+
+    @property
     def groups(self) -> dict[str, float | None]:
-        """Each group's mean over its tasks, in points; None where one of them is missing."""
+        """Each group's mean over its tasks, in points; None where one of them is missing or cut."""
         return {group: self._mean(names) for group, names in XTREME_GROUPS.items()}
 
     @property
     def overall(self) -> float | None:
-        """The plain mean of the nine tasks, in points; None where one of them is missing."""
+        """The plain mean of the nine tasks, in points; None where one of them is missing or cut."""
         return self._mean(list(SUBMISSION_TASKS))
 
     def _mean(self, names: Sequence[str]) -> float | None:
-        if any(name not in self.tasks for name in names):
+        if any(name not in self.tasks or not self.tasks[name].whole for name in names):
             return None
         return fmean(self.tasks[name].score for name in names)
 
 
-def score_submission(predictions: Path | str, *, labels: Path | str) -> SubmissionScore:
-    """Score every task that a folder of predictions has.
+def score_submission(
+    predictions: Path | str, *, labels: Path | str, tasks: Collection[str] = (), languages: Collection[str] = ()
+) -> SubmissionScore:
+    """Score every task that a folder of predictions has, or some tasks, on all of their languages or on some.
 
-    Both folders are in XTREME's layout (see submission_files). Raises UserError, with file and line where there is
-    one, for whatever is missing, misaligned, unreadable or unknown, and for labels that are placeholders. Source:
-    google-research/xtreme, evaluate.py, with seqeval 0.0.12 for udpos; for panx 0.0.12 and 1.2.2 agree.
+    Both folders are in XTREME's layout (see submission_files). Tasks that have none of the languages are left out. Raises
+    UserError, with file and line where there is one, for whatever is missing, misaligned, unreadable or unknown, and for
+    labels that are placeholders. Source: google-research/xtreme, evaluate.py, with seqeval 0.0.12 for udpos; for panx
+    0.0.12 and 1.2.2 agree.
     """
-    tasks = find_tasks(Path(predictions))
+    found = find_tasks(Path(predictions), tasks)
+    known = {lang: None for task in found for lang in task.languages}
+    for lang in languages:
+        if lang not in known:
+            raise unknown("language", lang, known, place="--languages")
+    chosen = [task for task in found if not languages or set(languages) & set(task.languages)]
     files = {
-        task.name: (find_files(Path(predictions), task), find_files(Path(labels), task, role="labels"))
-        for task in tasks
+        task.name: [
+            find_files(Path(folder), task, role=role, languages=languages)
+            for folder, role in ((predictions, "predictions"), (labels, "labels"))
+        ]
+        for task in chosen
     }
-    return SubmissionScore({task.name: _score_task(task, *files[task.name]) for task in tasks})
+    return SubmissionScore({task.name: _score_task(task, *files[task.name]) for task in chosen})
 
 
 def _score_task(task: SubmissionTask, predictions: Mapping[str, Path], labels: Mapping[str, Path]) -> TaskScore:
     score = _SCORERS[task.kind]
-    return TaskScore(task, {lang: score(task, lang, predictions[lang], labels[lang]) for lang in task.languages})
+    return TaskScore(task, {lang: score(task, lang, path, labels[lang]) for lang, path in predictions.items()})
 
 
 def _score_labels(task: SubmissionTask, lang: str, predictions: Path, labels: Path) -> LanguageScore:
@@ -127,7 +151,7 @@ def _score_tags(task: SubmissionTask, lang: str, predictions: Path, labels: Path
 
 
 def _score_pairs(task: SubmissionTask, lang: str, predictions: Path, labels: Path) -> LanguageScore:
-    references, found = read_pairs(labels, lang), read_pairs(predictions, lang)
+    references, found = read_pairs(labels, lang, gold=True), read_pairs(predictions, lang, gold=False)
     return LanguageScore(_values(pair_agreement(found, references)))
 
 

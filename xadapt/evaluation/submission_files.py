@@ -7,8 +7,8 @@ question ids to answers, a label .json is SQuAD v1.1's.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ class SubmissionTask:
 
     kind says what the files hold; metrics are the numbers of a language, the headline first; valid names the
     labels that may stand in a file, any whole number where it is empty; placeholder is what XTREME's readers put
-    where its download has stripped a label.
+    where its download has stripped a label. rows says how many rows XTREME's test files have, where that is known.
     """
 
     name: str
@@ -37,6 +37,7 @@ class SubmissionTask:
     languages: tuple[str, ...]
     valid: tuple[str, ...] = ()
     placeholder: str = ""
+    rows: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def suffix(self) -> str:
@@ -51,17 +52,29 @@ _ENTITY_TAGS = ("O", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-PER", "I-PER")
 
 def _task(
     name: str, kind: Kind, metrics: tuple[str, ...], languages: str, *,
-    valid: tuple[str, ...] = (), placeholder: str = "",
+    valid: tuple[str, ...] = (), placeholder: str = "", rows: Mapping[str, int] | int = 0,
 ) -> SubmissionTask:  # fmt: skip
-    return SubmissionTask(name, kind, metrics, tuple(languages.split()), valid, placeholder)
+    """rows may be one number for all languages; 0 where they are not known."""
+    codes = tuple(languages.split())
+    known = (dict.fromkeys(codes, rows) if rows else {}) if isinstance(rows, int) else dict(rows)
+    return SubmissionTask(name, kind, metrics, codes, valid, placeholder, known)
 
 
+_TATOEBA = "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw ta te th tl tr ur vi zh"
+# Lewis et al. 2020 and Clark et al. 2020 count their questions so; LASER's Tatoeba has 1,000 pairs and fewer in some.
+_MLQA_ROWS = {"ar": 5335, "de": 4517, "en": 11590, "es": 5253, "hi": 4918, "vi": 5495, "zh": 5137}
+_TYDIQA_ROWS = {
+    "ar": 921, "bn": 113, "en": 440, "fi": 782, "id": 565, "ko": 276, "ru": 812, "sw": 499, "te": 669,
+}  # fmt: skip
+_TATOEBA_ROWS = dict.fromkeys(_TATOEBA.split(), 1000) | {
+    "jv": 205, "ka": 746, "kk": 575, "ml": 687, "sw": 390, "ta": 307, "te": 234, "th": 548,
+}  # fmt: skip
 _ALL = (
     _task(
         "xnli", "labels", ("accuracy",), "ar bg de el en es fr hi ru sw th tr ur vi zh",
-        valid=get_task("xnli").labels, placeholder="neutral",
+        valid=get_task("xnli").labels, placeholder="neutral", rows=5010,
     ),
-    _task("pawsx", "labels", ("accuracy",), "de en es fr ja ko zh", valid=("0", "1"), placeholder="0"),
+    _task("pawsx", "labels", ("accuracy",), "de en es fr ja ko zh", valid=("0", "1"), placeholder="0", rows=2000),
     _task(
         "udpos", "tags", _F1,
         "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh",
@@ -73,23 +86,23 @@ _ALL = (
         "tr ur vi yo zh",
         valid=_ENTITY_TAGS, placeholder="O",
     ),
-    _task("xquad", "answers", _QA, "ar de el en es hi ru th tr vi zh"),
-    _task("mlqa", "answers", _QA, "ar de en es hi vi zh"),
-    _task("tydiqa", "answers", _QA, "ar bn en fi id ko ru sw te"),
+    _task("xquad", "answers", _QA, "ar de el en es hi ru th tr vi zh", rows=1190),
+    _task("mlqa", "answers", _QA, "ar de en es hi vi zh", rows=_MLQA_ROWS),
+    _task("tydiqa", "answers", _QA, "ar bn en fi id ko ru sw te", rows=_TYDIQA_ROWS),
     _task("bucc2018", "pairs", _F1, "de fr ru zh"),
-    _task(
-        "tatoeba", "labels", ("accuracy",),
-        "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw ta te th tl tr ur vi zh",
-    ),
+    _task("tatoeba", "labels", ("accuracy",), _TATOEBA, rows=_TATOEBA_ROWS),
 )  # fmt: skip
 SUBMISSION_TASKS: dict[str, SubmissionTask] = {task.name: task for task in _ALL}
 
 
-def find_tasks(folder: Path) -> list[SubmissionTask]:
-    """The tasks a folder of predictions has, in XTREME's order.
+def find_tasks(folder: Path, wanted: Collection[str] = ()) -> list[SubmissionTask]:
+    """The tasks a folder of predictions has, in XTREME's order, or those of them that are wanted.
 
-    Raises UserError if there is no such folder, it has a folder that is no task, or none that is one.
+    Raises UserError if there is no such folder, it has a folder that is no task, none that is one, or not a wanted one.
     """
+    for name in wanted:
+        if name not in SUBMISSION_TASKS:
+            raise unknown("task", name, SUBMISSION_TASKS, place="--tasks")
     if not folder.is_dir():
         raise UserError(f"there is no folder '{folder}'; give one that holds <task>/test-<lang>.tsv or .json")
     names = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
@@ -97,15 +110,21 @@ def find_tasks(folder: Path) -> list[SubmissionTask]:
         raise unknown("task", strange[0], SUBMISSION_TASKS, place=str(folder))
     if not names:
         raise UserError(f"'{folder}' holds no folder of a task; wanted are {', '.join(SUBMISSION_TASKS)}")
-    return [task for task in SUBMISSION_TASKS.values() if task.name in names]
+    if missing := [name for name in wanted if name not in names]:
+        raise UserError(f"'{folder}' holds no folder '{missing[0]}'; it has {', '.join(sorted(names))}")
+    return [task for task in SUBMISSION_TASKS.values() if task.name in (set(wanted) or names)]
 
 
-def find_files(folder: Path, task: SubmissionTask, *, role: str = "predictions") -> dict[str, Path]:
-    """The file of each of a task's languages below a folder of predictions or labels.
+def find_files(
+    folder: Path, task: SubmissionTask, *, role: str = "predictions", languages: Collection[str] = ()
+) -> dict[str, Path]:
+    """The file of each of a task's languages, or of some of them, below a folder of predictions or labels.
 
-    Raises UserError if a language is missing or is none of the task's: XTREME's number is the mean over all.
+    Raises UserError if one of them is missing or a file is of no language of the task's: XTREME's number is the mean
+    over all.
     """
     inside, found = folder / task.name, {}
+    wanted = [lang for lang in task.languages if lang in languages or not languages]
     if not inside.is_dir():
         raise UserError(f"there is no folder '{inside}' of {role}; give the folder above it, in XTREME's layout")
     for path in sorted(inside.glob("test-*")):
@@ -115,12 +134,12 @@ def find_files(folder: Path, task: SubmissionTask, *, role: str = "predictions")
         if lang not in task.languages:
             raise unknown("language", lang, task.languages, place=str(path))
         found[lang] = path
-    if missing := [lang for lang in task.languages if lang not in found]:
+    if missing := [lang for lang in wanted if lang not in found]:
         raise UserError(
             f"'{inside}' has no test-<lang>{task.suffix} for {', '.join(missing)}: {task.name} is the mean over "
-            f"{len(task.languages)} languages; add the missing or leave out the task"
+            f"{len(task.languages)} languages; add the missing, or score a part with --tasks or --languages"
         )
-    return {lang: found[lang] for lang in task.languages}
+    return {lang: found[lang] for lang in wanted}
 
 
 def read_lines(path: Path, task: SubmissionTask, *, gold: bool) -> list[str]:
@@ -141,8 +160,11 @@ def read_lines(path: Path, task: SubmissionTask, *, gold: bool) -> list[str]:
     return lines
 
 
-def read_pairs(path: Path, lang: str) -> list[tuple[str, str]]:
-    """The pairs of sentence ids of a file, the language's own first; raises UserError with file and line."""
+def read_pairs(path: Path, lang: str, *, gold: bool) -> list[tuple[str, str]]:
+    """The pairs of sentence ids of a file, the language's own first; raises UserError with file and line.
+
+    gold says that it is a label file, which may not be empty: predictions without a pair score 0, as in XTREME.
+    """
     first: dict[tuple[str, str], int] = {}
     for number, line in enumerate(_lines(path), start=1):
         place = f"{path}, line {number}"
@@ -153,7 +175,7 @@ def read_pairs(path: Path, lang: str) -> list[tuple[str, str]]:
             before = first[foreign, english]
             raise UserError(f"{place}: {foreign} with {english} stands in line {before} already; remove one")
         first[foreign, english] = number
-    if not first:
+    if gold and not first:
         raise UserError(f"'{path}' is empty: one pair of ids a line is wanted")
     return list(first)
 

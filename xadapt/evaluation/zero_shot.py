@@ -15,6 +15,7 @@ from xadapt.data.rows import joined
 from xadapt.evaluation.attention import AttentionMeans
 from xadapt.formats import FORMATS, Features
 from xadapt.formats.cache import encoded
+from xadapt.formats.mining import MiningFormat
 from xadapt.metrics import Sums, added, get_metric
 from xadapt.tasks import Task
 from xadapt.training.prediction import predict_logits
@@ -151,8 +152,13 @@ def decoded(
     """What the logits of each feature say of the rows; `first` is the number of the first, where rows have no id."""
     form = FORMATS[task.format]
     ids = rows.columns.get("id") or [str(first + i) for i in range(len(rows))]
-    found = form.decode(logits, features, rows), form.references(rows), form.confidence(logits, features, rows)
-    return Predicted(lang, ids, *found)
+    if isinstance(form, MiningFormat):
+        mined = form.mined(logits, rows)  # the search takes minutes: one for both
+        predictions: Sequence[Any] = [pair for pair, _ in mined]
+        confidence: Sequence[float] = [margin for _, margin in mined]
+    else:
+        predictions, confidence = form.decode(logits, features, rows), form.confidence(logits, features, rows)
+    return Predicted(lang, ids, predictions, form.references(rows), confidence)
 
 
 class _Reader:

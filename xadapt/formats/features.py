@@ -91,6 +91,11 @@ class OneLabelARow:
         best: list[float] = torch.stack(list(logits)).softmax(dim=-1).amax(dim=-1).tolist()
         return best
 
+    def probabilities(self, logits: Sequence[Tensor]) -> list[list[float]]:
+        """The softmax of each row's logits, in double precision, so that they sum to 1."""
+        found: list[list[float]] = torch.stack(list(logits)).double().softmax(dim=-1).tolist()
+        return found
+
     def references(self, rows: Rows) -> list[int]:
         return list(rows.columns["label"])
 

@@ -33,9 +33,6 @@ class MiningFormat(WithoutTraining):
     `bucc2018` scores it).
     """
 
-    def __init__(self) -> None:
-        self._last: tuple[Sequence[Tensor], list[tuple[Pair, float]]] | None = None
-
     def encode(self, rows: Rows, task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int) -> Features:
         texts = list(rows.columns["text"])
         encoding = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)
@@ -43,24 +40,21 @@ class MiningFormat(WithoutTraining):
 
     def decode(self, logits: Sequence[Tensor], features: Features, rows: Rows) -> list[Pair]:
         """The pairs of ids of test whose margin reaches the threshold, best first."""
-        return [pair for pair, _ in self._kept(logits, rows)]
+        return [pair for pair, _ in self.mined(logits, rows)]
 
     def confidence(self, logits: Sequence[Tensor], features: Features, rows: Rows) -> list[float]:
         """The margin of each pair."""
-        return [margin for _, margin in self._kept(logits, rows)]
+        return [margin for _, margin in self.mined(logits, rows)]
+
+    def mined(self, logits: Sequence[Tensor], rows: Rows) -> list[tuple[Pair, float]]:
+        """What `decode` and `confidence` give, of one search."""
+        dev, test = (_mined(logits, rows, split) for split in ("validation", "test"))
+        threshold = best_threshold(dev, _gold(rows, "validation"))
+        return [(pair, margin) for pair, margin in zip(test.pairs, test.margins, strict=True) if margin >= threshold]
 
     def references(self, rows: Rows) -> list[Pair]:
         """The gold pairs of test."""
         return _gold(rows, "test")
-
-    def _kept(self, logits: Sequence[Tensor], rows: Rows) -> list[tuple[Pair, float]]:
-        if self._last and self._last[0] is logits:  # decode and confidence ask for one search
-            return self._last[1]
-        dev, test = (_mined(logits, rows, split) for split in ("validation", "test"))
-        threshold = best_threshold(dev, _gold(rows, "validation"))
-        kept = [(p, m) for p, m in zip(test.pairs, test.margins, strict=True) if m >= threshold]
-        self._last = (logits, kept)
-        return kept
 
 
 def best_threshold(mined: Mined, gold: Sequence[Pair]) -> float:

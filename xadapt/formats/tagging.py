@@ -49,6 +49,10 @@ class TaggingFormat:
         """The mean probability of each row's predicted tags."""
         return [float(words.softmax(dim=-1).amax(dim=-1).mean()) for words in _words(logits, features, len(rows))]
 
+    def probabilities(self, logits: Sequence[Tensor], features: Features, rows: Rows) -> list[list[float]]:
+        """The probability of each word's predicted tag."""
+        return [words.double().softmax(dim=-1).amax(dim=-1).tolist() for words in _words(logits, features, len(rows))]
+
     def references(self, rows: Rows) -> list[list[int]]:
         return list(rows.columns["tags"])
 

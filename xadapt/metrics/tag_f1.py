@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from xadapt.metrics.chunks import chunk_agreement
 from xadapt.metrics.sums import Sums
 
+SEQEVAL_VERSION = "0.0.12"  # whose reading of raw tags XTREME's published numbers rest on
+
 
 def legacy_tag_f1_sums(
     predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]], labels: Sequence[str], *,

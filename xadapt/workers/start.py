@@ -15,6 +15,21 @@ if TYPE_CHECKING:
     from xadapt.study.executors import StudyReporter
 
 
+def check_installed(plan: Plan, store: Store, *, backbone: str, execution: Execution) -> None:
+    """UserError for an optional package that running a plan here takes and that is not installed.
+
+    The encoder of `embedded` is asked for by stages that are not in the store, and on Ray by other machines.
+    """
+    if execution.executor == "ray":
+        from xadapt.workers.ray_pool import imported_ray
+
+        imported_ray()
+    elif backbone == "embedded" and any(store.find(stage, checked=False) is None for stage in plan.stages):
+        from xadapt.models.embedded import check_embedded
+
+        check_embedded()
+
+
 def start(plan: Plan, store: Store, reporter: "StudyReporter", *, execution: Execution) -> list[Outcome]:
     """The outcome of every stage, in the plan's order. Without `jobs` there is one worker a GPU where there are several.
 
