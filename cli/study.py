@@ -96,7 +96,7 @@ def plan(
 
 def compare(
     names: Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help="Studies by name; all without.")] = None,
-    by_language: Annotated[bool, typer.Option("--languages", help="Each language's scores instead of families' means.")] = False,
+    by_language: Annotated[bool, typer.Option("--by-language", "--languages", help="Each language's scores instead of families' means.")] = False,
     store: Store = "runs", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Print the comparison of finished studies again, from the store."""
