@@ -102,6 +102,8 @@ def languages(as_json: Json = False) -> None:
 
 
 def _facts(task: "Task") -> list[tuple[str, str]]:
+    from xadapt.metrics import get_metric
+
     numbers = [
         f"{regime}: learning_rate {o.learning_rate:g}, {o.num_train_epochs} epochs, batch {o.per_device_train_batch_size}"
         for regime, o in task.optimisation.items()
@@ -112,7 +114,7 @@ def _facts(task: "Task") -> list[tuple[str, str]]:
         ("languages", f"{len(task.languages)}: {' '.join(task.languages)}"),
         ("trains on", _trains_on(task)),
         ("labels", ", ".join(task.labels) or ("those of the training rows" if task.open_labels else "-")),
-        ("metrics", ", ".join(task.metrics)),
+        *((f"metric {name}", get_metric(task.format, name).meaning) for name in task.metrics),
         ("hub", _hub(task)),
         ("mirror", f"{task.mirror}/<split>.parquet"),
         ("columns", ", ".join(f"{field} = {column}" for field, column in task.columns.items())),

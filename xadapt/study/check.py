@@ -10,12 +10,14 @@ from xadapt.data.rows import joined_splits
 from xadapt.evaluation.retrieval import sentence_vectors
 from xadapt.evaluation.zero_shot import Predictor, evaluate_languages, model_predictor
 from xadapt.formats import FORMATS, Features
+from xadapt.metrics import get_metric
 from xadapt.models.backbone import Backbone, start_language_head
 from xadapt.models.task_model import TaskModel, shares_embedding
 from xadapt.regimes.protocol import open_regime
 from xadapt.regimes.specs import AdapterSpec
 from xadapt.tasks import Task
 from xadapt.tasks.catalogue import train_task_of
+from xadapt.tasks.span_labels import with_labels
 from xadapt.training.device import default_token_budget, make_accelerator
 from xadapt.training.loop import Training
 from xadapt.training.mixing import TrainingPart
@@ -37,13 +39,14 @@ def check_task(task: Task, source: Source, backbone: Backbone) -> Iterator[Findi
 
     Raises UserError, with the row and column, for whatever a study would stop at.
     """
+    yield from (Finding(f"metric {name}", get_metric(task.format, name).meaning) for name in task.metrics)
     train = None
     if task.trains:
         data = train_task_of(task)
         train = source.load(data, "en", "train", limit=ROWS)
         yield _rows(train)
         yield _rows(source.load(task if "validation" in task.splits else data, "en", "validation", limit=ROWS))
-        task = task.model_copy(update={"labels": train.labels}) if task.open_labels else task
+        task = with_labels(task, train.labels) if task.open_labels else task
     tests = [(lang, _test_rows(task, source, lang)) for lang in _some(task, source)]
     for _, rows in tests:
         yield _rows(rows)

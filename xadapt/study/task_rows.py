@@ -14,6 +14,7 @@ from xadapt.formats.cache import encoded
 from xadapt.models.trimming import TrimmedVocabulary
 from xadapt.study.surroundings import Surroundings, load_planned, token_cache
 from xadapt.tasks import Task
+from xadapt.tasks.span_labels import with_labels
 from xadapt.tasks.spec import Split
 from xadapt.tasks.user import task_of
 from xadapt.training.settings import TrainingSettings
@@ -41,7 +42,7 @@ class TaskRows:
                 raise UserError(f"{neighbours.place} has changed since the study was planned; run it again")
             train = synonym_copies(train, neighbours, copies=robust.copies, seed=around.stage.spec["seed"])
         if task.open_labels:
-            task = task.model_copy(update={"labels": train.labels})
+            task = with_labels(task, train.labels)
             dev = dev.relabelled(task.labels)
         length, lang = part.get("max_seq_length", settings.max_seq_length), part["train"]["lang"]
         name = part.get("name", task.name if lang == "en" else f"{task.name}@{lang}")

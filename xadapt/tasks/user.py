@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from xadapt.errors import UserError, short, unknown
 from xadapt.tasks.catalogue import BUILT_IN, TASKS
 from xadapt.tasks.plain_yaml import parse_yaml
+from xadapt.tasks.span_labels import tagging_metrics
 from xadapt.tasks.spec import Task
 
 LARGEST = 100_000  # bytes of a task file: a second's reading
@@ -42,7 +43,10 @@ def read_task_file(path: str | Path) -> Task:
         raise _located(error, file) from error
     _check_values(task, values, file)
     _check_templates(task, file)
-    return task
+    try:
+        return task.model_copy(update={"metrics": tagging_metrics(task)})
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
 
 
 def stored_spec(task: Task) -> dict[str, Any]:
