@@ -15,11 +15,18 @@ from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from silent_reporter import Silent
 from torch import Tensor, nn
-from transformers import PreTrainedModel, XLMRobertaForSequenceClassification, XLMRobertaModel
+from transformers import (
+    PreTrainedModel,
+    XLMRobertaForQuestionAnswering,
+    XLMRobertaForSequenceClassification,
+    XLMRobertaForTokenClassification,
+    XLMRobertaModel,
+)
 from typer.testing import CliRunner
 
 from xadapt.errors import UserError
 from xadapt.models.backbone import Backbone, load_encoder
+from xadapt.models.lora_folder import read_lora
 from xadapt.study.collect import study_of
 from xadapt.study.collection import Collection
 from xadapt.study.executors import Outcome, run_plan
@@ -256,10 +263,20 @@ def change_config(folder: Path, **values: Any) -> None:
         ("adapter", {"original_ln_before": True}, "original_ln_before"),
         ("lora", {"peft_type": "IA3"}, "IA3"),
         ("lora", {"peft_type": ["LORA"]}, "LORA"),
-        ("lora", {"modules_to_save": ["classifier"]}, "modules_to_save"),
+        ("lora", {"modules_to_save": ["encoder.layer.1"]}, "modules_to_save"),
+        ("lora", {"modules_to_save": ["classifier", "word_embeddings"]}, "word_embeddings"),
+        ("lora", {"modules_to_save": "pooler"}, "pooler"),
+        ("lora", {"modules_to_save": [["classifier"]]}, "modules_to_save"),
         ("lora", {"bias": "all"}, "bias"),
         ("lora", {"lora_bias": True}, "lora_bias"),
+        ("lora", {"bias": "lora_only"}, "bias"),
         ("lora", {"rank_pattern": {"query": 2}}, "rank_pattern"),
+        ("lora", {"rank_pattern": {"(a+)+$": 2}, "r": 8}, "rank_pattern"),
+        ("lora", {"rank_pattern": ["query"]}, "rank_pattern"),
+        ("lora", {"alpha_pattern": {"(a+)+$": 2}}, "(a+)+$"),
+        ("lora", {"alpha_pattern": {"query": "much"}}, "alpha_pattern"),
+        ("lora", {"alpha_pattern": {"query": 2}, "r": 8}, "rank"),
+        ("lora", {"alpha_pattern": {"query": float("nan")}}, "alpha_pattern"),
         ("lora", {"init_lora_weights": "pissa"}, "init_lora_weights"),
         ("lora", {"some_day": 3}, "some_day"),
         ("lora", {"r": 0}, "r = 0"),
@@ -285,12 +302,13 @@ def test_other_modules_as_their_libraries_write_them_are_refused(tiny_backbone: 
         encoder.save_adapter(str(tmp_path / name), name, use_safetensors=True)
     ia3 = IA3Config(target_modules=["key", "output.dense"], feedforward_modules=["output.dense"])
     get_peft_model(load_encoder(tiny_backbone), ia3).save_pretrained(tmp_path / "ia3")
-    with_head = XLMRobertaForSequenceClassification.from_pretrained(tiny_backbone)
-    lora = LoraConfig(target_modules=["query"], task_type="SEQ_CLS")
-    get_peft_model(with_head, lora).save_pretrained(tmp_path / "head")
+    for name, more in (("biases", {"bias": "all"}), ("embeddings", {"modules_to_save": ["word_embeddings"]})):
+        with_head = XLMRobertaForSequenceClassification.from_pretrained(tiny_backbone)
+        lora = LoraConfig(target_modules=["query"], task_type="SEQ_CLS", **more)
+        get_peft_model(with_head, lora).save_pretrained(tmp_path / name)
     with_pooler = XLMRobertaModel.from_pretrained(tiny_backbone)
     get_peft_model(with_pooler, LoraConfig(target_modules="all-linear")).save_pretrained(tmp_path / "pooler")
-    for name in ("par_bn", "seq_bn_inv", "lora", "ia3", "head", "pooler"):
+    for name in ("par_bn", "seq_bn_inv", "lora", "ia3", "biases", "embeddings", "pooler"):
         with pytest.raises(UserError):
             read_module_folder(tmp_path / name)
 
@@ -307,6 +325,70 @@ def test_a_lora_of_a_model_with_a_head_that_was_not_trained_is_imported(tiny_bac
     assert outcome.result
     encoder = regime_of(outcome.result).load(Backbone(str(tiny_backbone)), outcome.result.folder)
     torch.testing.assert_close(hidden(encoder), expected, rtol=1e-5, atol=1e-5)
+
+
+HEADED: dict[str, type[PreTrainedModel]] = {
+    "SEQ_CLS": XLMRobertaForSequenceClassification,
+    "TOKEN_CLS": XLMRobertaForTokenClassification,
+    "QUESTION_ANS": XLMRobertaForQuestionAnswering,
+}
+RANKS = {"rank_pattern": {"layer.1.attention.self.query": 2, "value": 7}, "alpha_pattern": {"layer.0.attention.self.query": 3, "value": 5}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("task_type", "own"),
+    [
+        *((name, {}) for name in HEADED),
+        ("SEQ_CLS", {"target_modules": "all-linear"}),
+        ("SEQ_CLS", RANKS),
+        ("TOKEN_CLS", RANKS | {"use_rslora": True}),
+        ("QUESTION_ANS", RANKS | {"use_dora": True}),
+        ("SEQ_CLS", {"rank_pattern": {r".*layer\.[01]\.attention\.self\.value": 3}}),
+        ("SEQ_CLS", {"alpha_pattern": {"attention.self.value": 1, "value": 100}}),
+    ],
+)
+def test_a_lora_with_a_head_is_imported_without_it(
+    task_type: str, own: dict[str, Any], tiny_backbone: Path, tmp_path: Path
+) -> None:
+    """What plain peft makes of its folder, head and patterns included, is what the encoder gives here."""
+    kind, folder = HEADED[task_type], tmp_path / "m"
+    shape: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": ["query", "value"]} | own
+    model = get_peft_model(kind.from_pretrained(tiny_backbone), LoraConfig(task_type=task_type, **shape))
+    shake(model, 0)
+    model.save_pretrained(folder)
+    plain = PeftModel.from_pretrained(kind.from_pretrained(tiny_backbone), str(folder)).base_model.model.roberta
+    found = read_module_folder(folder)
+    values = values_of("lora", tiny_backbone, folder) | {"targets": []}
+    values["regimes"]["lora"] |= {"compositions": ["none"], **found.regime.model_dump(exclude={"name"})}
+    plan = make_plan(make_recipe(values, place="the test"))
+    (outcome,) = ran(plan, Store(tmp_path / "runs")).values()
+    assert outcome.result
+    regime, backbone = regime_of(outcome.result), Backbone(str(tiny_backbone))
+    for merged in (False, True):
+        encoder = regime.load(backbone, outcome.result.folder, merged=merged)
+        torch.testing.assert_close(hidden(encoder), hidden(plain), rtol=1e-5, atol=1e-5)
+    # deltas to be stacked, averaged and fused are peft's own
+    if not found.regime.use_dora:
+        ours = read_lora(outcome.result.folder)
+        for layer, (a, b) in ours.pairs("read").items():
+            theirs = plain.get_submodule(layer).get_delta_weight("default")
+            torch.testing.assert_close(ours.scaling * b @ a, theirs, rtol=1e-5, atol=1e-6)
+    # what is left out is told, as the file and as the tensors have it
+    config = json.loads((folder / "adapter_config.json").read_text())
+    heads = [key.removeprefix("base_model.model.") for key in load_file(folder / "adapter_model.safetensors")]
+    left = [key for key in heads if not key.startswith("roberta.")]
+    assert len(left) >= 2
+    assert [name for name in (*config["modules_to_save"], *left) if name not in " ".join(plan.notes)] == []
+
+
+def test_tensors_of_two_ranks_in_one_layer_are_refused(tiny_backbone: Path, tmp_path: Path) -> None:
+    folder = save_lora(tiny_backbone, tmp_path / "m", rank_pattern={"query": 2})
+    tensors = load_file(folder / "adapter_model.safetensors")
+    name = next(key for key in tensors if key.endswith("query.lora_B.weight"))
+    tensors[name] = torch.cat([tensors[name], tensors[name]], dim=1)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    with pytest.raises(UserError, match="rank"):
+        read_module_folder(folder)
 
 
 def wider(tensors: dict[str, Tensor], name: str) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.functional import pad
 
 from xadapt.errors import UserError
 from xadapt.regimes.protocol import open_regime
+from xadapt.regimes.specs import LoraSpec
 from xadapt.study.module_folder import ModuleFolder, read_module_folder
 from xadapt.study.self_check import Example, write_check
 from xadapt.study.surroundings import REGIME_SPEC, Surroundings
@@ -54,7 +56,8 @@ def _bare(key: str) -> str:
 def _fitted(given: ModuleFolder, ours: Mapping[str, tuple[str, Tensor]], backbone: str) -> dict[str, Tensor]:
     """The folder's tensors under our names, as fp32; UserError naming the first that does not fit."""
     try:
-        theirs = {_bare(key): (key, tensor) for key, tensor in load_file(given.weights).items()}
+        tensors = load_file(given.weights).items()
+        theirs = {_bare(key): (key, tensor) for key, tensor in tensors if key not in given.head}
     except SafetensorError as error:
         raise UserError(f"{given.weights} is damaged ({error}); fetch it again") from error
     remedy = f"give the encoder it was trained on with --backbone, which is '{backbone}' now"
@@ -63,14 +66,27 @@ def _fitted(given: ModuleFolder, ours: Mapping[str, tuple[str, Tensor]], backbon
         if bare not in theirs:
             raise UserError(f"{given.weights} has no tensor '{bare}', which the backbone needs; {remedy}")
         key, tensor = theirs[bare]
+        tensor = _levelled(tensor, key, given)
         if tensor.shape != mine.shape:
             raise UserError(
                 f"{given.weights}: tensor '{key}' has shape {list(tensor.shape)}, but the backbone takes "
                 f"{list(mine.shape)}; {remedy}"
             )
-        if not (tensor.is_floating_point() and tensor.isfinite().all()):
+        fitted = tensor.to(mine.dtype)
+        if not (tensor.is_floating_point() and fitted.isfinite().all()):
             raise UserError(f"{given.weights}: tensor '{key}' holds something else than finite numbers; fetch it again")
-        found[name] = tensor.to(mine.dtype).contiguous()
+        found[name] = fitted.contiguous()
     if more := sorted(key for bare, (key, _) in theirs.items() if bare not in ours):
         raise UserError(f"{given.weights}: the backbone has no place for tensor '{more[0]}'; {remedy}")
     return found
+
+
+def _levelled(tensor: Tensor, key: str, given: ModuleFolder) -> Tensor:
+    """A tensor of a LoRA at the rank and scale of the whole module: zeros behind, and B times its layer's factor."""
+    layer, _, part = key.partition(".lora_")
+    if layer not in given.factors or not tensor.is_floating_point() or part not in ("A.weight", "B.weight"):
+        return tensor
+    assert isinstance(given.regime, LoraSpec)
+    if part == "A.weight":
+        return pad(tensor, (0, 0, 0, given.regime.r - tensor.shape[0]))
+    return pad(tensor.double() * given.factors[layer], (0, given.regime.r - tensor.shape[1]))

@@ -6,16 +6,16 @@ weights in safetensors are ever opened.
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import ValidationError
+from typing import Any
 
 from xadapt.data.files import content_hash, parse_json, read_text
 from xadapt.errors import UserError, short
 from xadapt.regimes.specs import AdapterSpec, FullSpec, LoraSpec, RegimeSpec
+from xadapt.study.peft_module import head_note, read_peft_module
+from xadapt.study.spec_values import validated
 from xadapt.study.stage import Stage
 
 CONFIG = "adapter_config.json"
@@ -39,33 +39,14 @@ _ADAPTER_IDLE = re.compile(
     r"dropout|stochastic_depth|init_weights(_seed)?|inv_adapter_reduction_factor|.*phm.*|hyper.*"
 )
 
-# of a PEFT configuration: what the spec says, what the tensors say, and what a trained delta no longer depends on
-_LORA_FIELDS = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
-_LORA_IDLE = {
-    *_LORA_FIELDS, "peft_type", "peft_version", "task_type", "auto_mapping", "base_model_name_or_path", "revision",
-    "inference_mode", "megatron_core", "qalora_group_size", "ensure_weight_tying", "runtime_config", "target_modules",
-    "exclude_modules", "layers_to_transform", "layers_pattern",
-}  # fmt: skip
-_LORA_PLAIN: dict[str, Sequence[Any]] = {
-    "bias": ("none",),
-    # the others move the encoder's own weights when training begins
-    "init_lora_weights": (True, False, None, "gaussian", "orthogonal"),
-}
-_LORA_TENSOR = re.compile(r"(?:^|\.)layer\.\d+\.(.+)\.lora_(?:A|B|magnitude_vector)(?:\.weight)?$")
-_LORA_PLACES = {
-    "attention.self.query": "query", "attention.self.key": "key", "attention.self.value": "value",
-    **{name: name for name in ("attention.output.dense", "intermediate.dense", "output.dense")},
-}  # fmt: skip
-
-
-Spec = TypeVar("Spec", AdapterSpec, LoraSpec)
-
 
 @dataclass(frozen=True)
 class ModuleFolder:
     """A module's folder: the regime it belongs to, its weights, and what names its content.
 
-    module is the name its tensors bear, of an adapter alone; notes say what of the folder is not used.
+    module is the name its tensors bear, of an adapter alone; notes say what of the folder is not used. Of a LoRA, head
+    are the tensors that are left out, and factors what B of a linear layer is multiplied by, where layers have ranks or
+    scales of their own.
     """
 
     path: Path
@@ -74,6 +55,8 @@ class ModuleFolder:
     identity: str
     module: str
     notes: tuple[str, ...]
+    head: tuple[str, ...] = ()
+    factors: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_module_folder(path: str | Path) -> ModuleFolder:
@@ -97,10 +80,15 @@ def read_module_folder(path: str | Path) -> ModuleFolder:
         raise UserError(
             f"{folder} has no {weights.name}; save the module as safetensors (pickled weights are never opened)"
         )
-    spec = _lora_spec(config, file, _tensor_names(weights)) if kind == "lora" else _adapter_spec(config, file)
-    notes = [f"{folder / name} is not used: a target gets a head of its own" for name in ignored]
     identity = hashlib.sha256(content_hash([file, weights]).encode()).hexdigest()
-    return ModuleFolder(folder, spec, weights, identity, str(config.get("name", "")), tuple(notes))
+    if kind == "lora":
+        found = read_peft_module(config, file, _tensor_shapes(weights))
+        left = [f"{folder}: {head}" for head in [head_note(found, config)] if head]
+        return ModuleFolder(
+            folder, found.spec, weights, identity, "", tuple(map(_not_used, left)), found.head, found.factors
+        )
+    spec, notes = _adapter_spec(config, file), tuple(_not_used(str(folder / name)) for name in ignored)
+    return ModuleFolder(folder, spec, weights, identity, str(config["name"]), notes)
 
 
 def import_stage(
@@ -117,6 +105,10 @@ def import_stage(
     }  # fmt: skip
     label = f"import {name}, {found.regime.name}"
     return Stage("import", spec, (), {**where, "module": path}, label, 0), found.notes
+
+
+def _not_used(what: str) -> str:
+    return f"{what} is not used: a target gets a head of its own"
 
 
 def _check_files(folder: Path) -> list[str]:
@@ -161,50 +153,17 @@ def _adapter_spec(config: Mapping[str, Any], file: Path) -> AdapterSpec:
             f"{file}: {short(places)} is neither seq_bn nor double_seq_bn; such a module cannot be imported"
         )
     numbers = {key: inner[key] for key in ("reduction_factor", "non_linearity") if key in inner}
-    return _validated(AdapterSpec, {"config": named, **numbers}, file)
+    return validated(AdapterSpec, {"config": named, **numbers}, file)
 
 
-def _lora_spec(config: Mapping[str, Any], file: Path, tensors: Sequence[str]) -> LoraSpec:
-    if config["peft_type"] != "LORA":
-        raise UserError(
-            f"{file}: peft_type is {short(config['peft_type'])}; of PEFT's modules only 'LORA' can be imported"
-        )
-    if heads := config.get("modules_to_save"):
-        raise UserError(
-            f"{file}: modules_to_save is {short(heads)}: a head or encoder layer was trained with the LoRA, which "
-            f"means little without it; train it on the bare encoder (`AutoModel`)"
-        )
-    for key, value in config.items():
-        strange = value not in _LORA_PLAIN[key] if key in _LORA_PLAIN else value and key not in _LORA_IDLE
-        if strange:
-            raise UserError(f"{file}: `{key}` is {short(value)}, which regime lora does not have; train it without")
-    found = set()
-    for name in tensors:
-        place = _LORA_TENSOR.search(name)
-        if place is None or place[1] not in _LORA_PLACES:
-            raise UserError(f"{file}: tensor '{short(name)[1:-1]}' lies at none of {', '.join(_LORA_PLACES)}")
-        found.add(_LORA_PLACES[place[1]])
-    targets = [target for target in _LORA_PLACES.values() if target in found]
-    numbers = {key: config[key] for key in _LORA_FIELDS if key in config}
-    return _validated(LoraSpec, {**numbers, "target_modules": targets}, file)
-
-
-def _validated(kind: type[Spec], values: dict[str, Any], file: Path) -> Spec:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        key, given = problem["loc"][0] if problem["loc"] else "", short(problem.get("input"))
-        raise UserError(f"{file}: {key} = {given} cannot be imported: {problem['msg']}") from error
-
-
-def _tensor_names(weights: Path) -> list[str]:
-    """The names in a safetensors file's header."""
+def _tensor_shapes(weights: Path) -> dict[str, list[int]]:
+    """The shapes in a safetensors file's header, by name."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(weights, framework="np") as tensors:
-            return list(tensors.keys())
+            names = tensors.keys()
+            return {name: tensors.get_slice(name).get_shape() for name in names}
     except SafetensorError as error:
         raise UserError(f"{weights} is damaged ({error}); fetch it again") from error
 
