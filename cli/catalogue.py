@@ -8,18 +8,20 @@ import typer
 
 from xadapt.analysis.export import visible
 from xadapt.languages import LANGUAGES, Language
-from xadapt_cli.options import Backbone, Data
+from xadapt_cli.options import Backbone, Data, TaskFile
 
 if TYPE_CHECKING:
     from xadapt.tasks import Task
 
 tasks_app = typer.Typer(help="List the tasks, or show one.", invoke_without_command=True)
+_WIDE = 120  # columns of a terminal in which the longest key leaves room beside it
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @tasks_app.callback(invoke_without_command=True)
-def tasks(context: typer.Context, as_json: Json = False) -> None:
+def tasks(context: typer.Context, as_json: Json = False, task_file: TaskFile = None) -> None:
     """List intermediate and target tasks with their sources."""
+    _add(task_file)
     if context.invoked_subcommand:
         return
     from xadapt.tasks import TASKS
@@ -41,10 +43,14 @@ def tasks(context: typer.Context, as_json: Json = False) -> None:
 
 
 @tasks_app.command("show")
-def show(name: Annotated[str, typer.Argument(help="The task's name.", metavar="TASK")], as_json: Json = False) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="The task's name.", metavar="TASK")],
+    as_json: Json = False, task_file: TaskFile = None,
+) -> None:  # fmt: skip
     """Show one task: data, labels, languages, starting numbers, notes."""
     from xadapt.tasks import get_task
 
+    _add(task_file)
     task = get_task(name, place="TASK")
     if as_json:
         typer.echo(json.dumps(_task_record(task), indent=1))
@@ -56,6 +62,28 @@ def show(name: Annotated[str, typer.Argument(help="The task's name.", metavar="T
     table.add_column(overflow="fold")
     for key, value in _facts(task):
         table.add_row(key, value)
+    _print(table)
+
+
+@tasks_app.command("schema")
+def schema(as_json: Json = False) -> None:
+    """List every key of a task file: what may stand there, what without it, what it means."""
+    from xadapt.tasks.schema import task_keys
+
+    if as_json:
+        typer.echo(json.dumps([key.record for key in task_keys()], indent=1))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    from xadapt_cli.console import stdout_console
+
+    table = Table(box=None)
+    table.add_column("key", overflow="fold", no_wrap=stdout_console().width > _WIDE)
+    for name in ("value", "default", "meaning"):
+        table.add_column(name, overflow="fold")
+    for key in task_keys():
+        table.add_row(*map(Text, key.record.values()))  # as text, for `[]` is markup to rich
     _print(table)
 
 
@@ -101,6 +129,14 @@ def languages(as_json: Json = False) -> None:
     _print(table)
 
 
+def _add(file: str | None) -> None:
+    """Make the task of a file known, if one is given."""
+    if file:
+        from xadapt.tasks.user import add_task_file
+
+        add_task_file(file)
+
+
 def _facts(task: "Task") -> list[tuple[str, str]]:
     from xadapt.metrics import get_metric
 
@@ -118,11 +154,11 @@ def _facts(task: "Task") -> list[tuple[str, str]]:
         ("hub", _hub(task)),
         ("mirror", f"{task.mirror}/<split>.parquet"),
         ("columns", ", ".join(f"{field} = {column}" for field, column in task.columns.items())),
-        ("licence", task.hub.licence),
+        ("licence", task.hub.licence or "not stated"),
         ("max_seq_length", str(task.max_seq_length)),
     ]
     facts += [("start from", line) for line in numbers]
-    return [*facts, *(("note", note) for note in task.notes), ("cite", task.citation)]
+    return [*facts, *(("note", note) for note in task.notes), ("cite", task.citation or "-")]
 
 
 def _trains_on(task: "Task") -> str:

@@ -153,7 +153,8 @@ Data = Annotated[
     ),
 ]
 TaskFile = Annotated[
-    str | None, typer.Option(help="A YAML file with a task of your own; --task can name it.", rich_help_panel=_DATA)
+    str | None,
+    typer.Option(help="A YAML file with a task of your own, which can then be named.", rich_help_panel=_DATA),
 ]
 MaxTrainSamples = Annotated[int | None, typer.Option(help="Train on the first N rows.", rich_help_panel=_DATA)]
 MaxEvalSamples = Annotated[

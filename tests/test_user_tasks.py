@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import write_split
+from damage import refused
 from typer.testing import CliRunner
 
 from xadapt.errors import UserError
@@ -163,3 +164,45 @@ def test_an_own_language_may_be_described_anew(tmp_path: Path) -> None:
     for family in ("Germanic?", "Indo-European"):
         read_task_file(changed(tmp_path, own_languages=[{"code": "gsw", "name": "Swiss German", "family": family}]))
         assert LANGUAGES["gsw"].family == family
+
+
+def test_an_unknown_label_is_answered_with_what_maps_it(tmp_path: Path) -> None:
+    from xadapt.data import open_source
+
+    rows = [{"headline": "a", "text": "b", "topic": topic} for topic in ("sports", "Sport")]
+    write_split(tmp_path / "other" / "topics" / "en" / "test.parquet", rows)
+    source = open_source(str(tmp_path / "other"))
+    refused(lambda: source.load(read_task_file(SHIPPED / "topics.yaml"), "en", "test"), "row 1", "aliases", "'sports'")
+    mapped = changed(tmp_path, aliases={"Sport": "sports"})
+    assert source.load(read_task_file(mapped), "en", "test").columns["label"] == [3, 3]
+    write_split(tmp_path / "other" / "topics" / "en" / "test.parquet", [row | {"topic": 1} for row in rows])
+    refused(lambda: source.load(read_task_file(SHIPPED / "topics.yaml"), "en", "test"), "row 0", "source_labels")
+    numbered = changed(tmp_path, source_labels=TOPICS)
+    assert source.load(read_task_file(numbered), "en", "test").columns["label"] == [1, 1]
+
+
+@pytest.mark.parametrize("code", ["ha", "hau", "so", "quz"])
+def test_another_languages_code_is_no_slip_of_the_pen(tmp_path: Path, code: str) -> None:
+    file = changed(tmp_path, languages=["en", code])
+    assert "Did you mean" not in refused(lambda: read_task_file(file), str(file), f"'{code}'", "own_languages")
+
+
+@pytest.mark.parametrize(("code", "meant"), [("EN", "'en'"), ("deu", "'de'"), ("zh-CN", "'zh'"), ("Swahili", "'sw'")])
+def test_another_spelling_of_a_language_is_answered_with_its_code(tmp_path: Path, code: str, meant: str) -> None:
+    file = changed(tmp_path, languages=["en", code])
+    refused(lambda: read_task_file(file), str(file), f"'{code}'", meant)
+
+
+def test_all_missing_keys_are_named_at_once(tmp_path: Path) -> None:
+    file = changed(tmp_path, name=None, role=None, splits=None, hub={"dataset": "a/b"}, colums={})
+    refused(lambda: read_task_file(file), "name, role", "splits", "hub.config, hub.licence", "'colums'", "'columns'")
+
+
+def test_the_commands_show_a_users_task(tmp_path: Path) -> None:
+    file = changed(tmp_path, name="mine")
+    (record,) = [task for task in json.loads(run("tasks", "--task-file", file, "--json")) if task["name"] == "mine"]
+    assert json.loads(run("tasks", "show", "mine", "--task-file", file, "--json")) == record
+    shown = run("tasks", "show", "mine", "--task-file", file)
+    assert [word for word in ("mine", "business", "gsw", "headline", "accuracy") if word not in shown] == []
+    assert "mine" in run("tasks", "--task-file", file)
+    refused(lambda: run("tasks", "show", "mien", "--task-file", file), "'mien'", "'mine'")

@@ -11,20 +11,25 @@ class UserError(ValueError):
     """Something the user gave cannot be used; the message names the value, the place and the remedy."""
 
 
-def unknown(kind: str, value: object, valid: Iterable[str], *, place: str) -> UserError:
+def unknown(
+    kind: str, value: object, valid: Iterable[str], *, place: str, guess: bool = True, remedy: str = ""
+) -> UserError:
     """Build the error for a name that does not exist.
 
     kind is the noun ("task"), value what was given, valid the names that exist (the first twenty are
-    listed), place where the value stood (an option, a file and key).
+    listed), place where the value stood (an option, a file and key). The nearest name is offered, where one is near and
+    it may be a guess; remedy is a sentence on what else may be done.
     """
     names = list(valid)
     by_lower = {name.lower(): name for name in names}
     given = str(value)
     given = given if len(given) <= _LONGEST else f"{given[: _LONGEST - 3]}..."
-    near = get_close_matches(given.lower(), by_lower, n=1, cutoff=0.5)
-    guess = f" Did you mean '{by_lower[near[0]]}'?" if near else ""
+    # of two letters one is no nearness
+    near = get_close_matches(given.lower(), by_lower, n=1, cutoff=0.5 if len(given) > 2 else 0.6) if guess else []
+    said = f" Did you mean '{by_lower[near[0]]}'?" if near else ""
+    said += f" {remedy}" if remedy else ""
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    return UserError(f"unknown {kind} '{given}' in {place}.{guess} Valid: {shown}.")
+    return UserError(f"unknown {kind} '{given}' in {place}.{said} Valid: {shown}.")
 
 
 class _Short(reprlib.Repr):

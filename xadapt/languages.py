@@ -1,5 +1,6 @@
 """The forty languages of XTREME: one row each, with family, branch, script and presence in XLM-R's pre-training."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -72,6 +73,7 @@ def _parse(line: str) -> Language:
     return Language(code, name, iso3, family, branch, script, seen_in_pretraining=not unseen)
 
 
+_CODE = re.compile("[A-Za-z]{2,3}")
 LANGUAGES: dict[str, Language] = {row.code: row for row in map(_parse, _TABLE.strip().splitlines())}
 
 
@@ -81,10 +83,14 @@ _FORTY = frozenset(LANGUAGES.values())
 def get_language(code: str, *, place: str = "--languages") -> Language:
     """The language with this code; raises UserError with the nearest code if there is none."""
     if code not in LANGUAGES:
-        by_name = {language.name.lower(): language.code for language in LANGUAGES.values()}
-        if code.lower() in by_name:
-            raise UserError(f"unknown language '{code}' in {place}: give its code, '{by_name[code.lower()]}'")
-        raise unknown("language", code, LANGUAGES, place=place)
+        spelled = {name.lower(): known.code for known in LANGUAGES.values() for name in (known.name, known.iso3)}
+        if code.lower() in spelled:
+            raise UserError(f"unknown language '{code}' in {place}: give its code, '{spelled[code.lower()]}'")
+        # another language's code is no slip of the pen, however near one of the table's is
+        other = _CODE.fullmatch(code) is not None and code.lower() not in LANGUAGES
+        what = "It may be the code of a language outside the table, which" if other else "A language outside the table"
+        remedy = f"{what} a task file describes under own_languages."
+        raise unknown("language", code, LANGUAGES, place=place, guess=not other, remedy=remedy)
     return LANGUAGES[code]
 
 

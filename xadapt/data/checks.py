@@ -37,8 +37,16 @@ class _Source:
         # a float equals the integer and True equals 1: what is neither a name nor an integer is no label
         if not isinstance(raw, str | int) or isinstance(raw, bool) or raw not in ids:
             place = f"{self.place(row, field)} (task '{self.task.name}')"
-            raise unknown("label", raw, self.task.labels, place=place)
+            raise unknown("label", raw, self.task.labels, place=place, remedy=self._remedy(raw))
         return ids[raw]
+
+    def _remedy(self, raw: object) -> str:
+        """What a user's task file may say of a label that it does not have."""
+        if not self.task.own or not isinstance(raw, str | int) or isinstance(raw, bool):
+            return ""
+        if isinstance(raw, int):
+            return "Numbers are labels if the task file says in source_labels which label 0 is, 1, and so on."
+        return f"If it is another name of one of them, the task file may say so: aliases: {{{short(raw)}: LABEL}}."
 
     def label_ids(self) -> dict[object, int]:
         """Every spelling a source may use, to the spec's id: the name itself, or the source's own integer."""

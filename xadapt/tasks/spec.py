@@ -24,56 +24,67 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _says(meaning: str, **more: Any) -> Any:
+    """A field, what it means being printed by `xadapt tasks schema`."""
+    return Field(description=meaning, **more)
+
+
 class HubSource(_Frozen):
-    """Where a task's Parquet files lie on the hub: `<dataset>/<config>/<split>-*.parquet` at a revision.
+    """Where a task's Parquet files lie on the hub: `<dataset>/<config>/<split>-*.parquet` at a revision."""
 
-    config may hold {lang}, {name} (English name), {lower} (the same in lower case) or {iso3}. revision is a
-    40-hex commit, or None while it has not been pinned: then `branch` is resolved at run time and the commit
-    enters the record. Where one config holds several languages, `id_prefix` picks one's rows by their id. An empty
-    dataset says that the task lies on no hub; `elsewhere` then says where to get it and in which layouts.
-    """
-
-    dataset: str
-    config: str
-    revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
-    licence: str
-    branch: str = "main"
-    id_prefix: str = ""
-    elsewhere: str = ""
+    dataset: str = _says("the data set, owner/name; empty for a task that lies on no hub")
+    config: str = _says(
+        "its configuration, a folder; {lang}, {name} (the language's English name), {lower} (the same in lower case) and "
+        "{iso3} are filled in"
+    )
+    revision: str | None = _says(
+        "the commit, 40 hexadecimal digits; without one the branch's newest, which enters the record",
+        default=None, pattern="^[0-9a-f]{40}$",
+    )  # fmt: skip
+    licence: str = _says("the data set's licence")
+    branch: str = _says("the branch to read where no revision is given", default="main")
+    id_prefix: str = _says(
+        "where one configuration holds several languages, how the ids of a language's rows begin; filled in as config is",
+        default="",
+    )
+    elsewhere: str = _says("of a task on no hub: where to get its data, and in which layout", default="")
 
 
 class OwnLanguage(_Frozen):
     """A language outside the table of forty, as a user's task describes it."""
 
-    code: str = Field(pattern="^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
-    name: str
-    iso3: str = ""
-    family: str = ""
-    branch: str = ""
-    script: str = ""
-    seen_in_pretraining: bool = False
+    code: str = _says(
+        "its code, two or three letters (and parts such as -Latn), none of the table's",
+        pattern="^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$",
+    )
+    name: str = _says("its English name")
+    iso3: str = _says("its code in ISO 639-3", default="")
+    family: str = _says("its family, under which scores are averaged", default="")
+    branch: str = _says("its branch of the family", default="")
+    script: str = _says("its script's code in ISO 15924", default="")
+    seen_in_pretraining: bool = _says("whether the encoder saw it in pre-training", default=False)
 
 
 class Part(_Frozen):
-    """One of several data sets whose rows make a task, with the split names of its own."""
+    """One of several data sets whose rows make a task."""
 
-    hub: HubSource
-    mirror: str
-    splits: dict[Split, tuple[str, ...]]
+    hub: HubSource = _says("where it lies on the hub; the keys of hub")
+    mirror: str = _says("its folder in a mirror")
+    splits: dict[Split, tuple[str, ...]] = _says("its own names of the splits, as in splits")
 
 
 class Translation(Part):
     """Where the train split of an English task lies in other languages, in the same columns."""
 
-    languages: tuple[str, ...]
+    languages: tuple[str, ...] = _says("the languages")
 
 
 class Optimisation(_Frozen):
     """A task's starting point for one regime on XLM-R; a recipe overrides any of it."""
 
-    learning_rate: float = Field(gt=0, le=10)
-    num_train_epochs: int = Field(gt=0)
-    per_device_train_batch_size: int = Field(default=32, gt=0)
+    learning_rate: float = _says("the highest learning rate", gt=0, le=10)
+    num_train_epochs: int = _says("passes over the training rows", gt=0)
+    per_device_train_batch_size: int = _says("examples of one step", default=32, gt=0)
 
 
 # where a task's LoRA starts: its adapter's numbers at the middle of the rates that are usual for LoRA
@@ -81,47 +92,68 @@ LORA_LEARNING_RATE = 3e-4
 
 
 class Task(_Frozen):
-    """One task: name and languages as in the field, sources, columns, labels by name, metrics.
+    """One task: name and languages as in the field, sources, columns, labels by name, metrics; see the fields.
 
-    columns maps the format's fields (FORMAT_FIELDS) to the source's columns: `a`, a field `a.b` of a structure,
-    or a list `a|b|c` made of several. labels are canonical names in the order of the head's outputs: a source's
-    own ids are translated by NAME, `source_labels` being the id order to assume where a source stores integers
-    without names, `aliases` names that sources use for ours. With open_labels an intermediate tagging task's labels
-    are the tags of its training rows, sorted by name; a dev tag that is none of them counts as wrong. no_answer says that questions may have no answer.
-    splits maps each split to the names under which sources keep it, first match wins; a name may be a share,
-    `train[:90%]`, or a sum, `train_r1+train_r2`. `more` adds other data sets' rows, in proportion; `translated` has
-    the train split in languages that are none of the task's.
-    skip names the raw values for which a row is left out, by field; what is left out is counted. A target with
-    `train_on` trains on that task's English train split. metrics[0] is the headline. own_languages describes
-    languages outside the table; own says that the spec is a user's.
+    Labels of rows are translated by NAME: ids of a source mean nothing outside it. metrics[0] is the headline.
     """
 
-    own_languages: tuple[OwnLanguage, ...] = ()
-    name: str = Field(pattern="^[a-z][a-z0-9_]*$")
-    role: Literal["intermediate", "target"]
-    format: FormatName
-    description: str
-    version: int = Field(default=1, ge=1)
-    languages: tuple[str, ...]
-    hub: HubSource = HubSource(dataset="", config="", licence="")
-    mirror: str
-    columns: dict[str, str]
-    labels: tuple[str, ...] = ()
-    source_labels: tuple[str, ...] = ()
-    aliases: dict[str, str] = {}
-    open_labels: bool = False
-    no_answer: bool = False
-    splits: dict[Split, tuple[str, ...]]
-    more: tuple[Part, ...] = ()
-    translated: Translation | None = None
-    skip: dict[str, tuple[int | str, ...]] = {}
-    train_on: str | None = None
-    metrics: tuple[str, ...] = Field(min_length=1)
-    max_seq_length: int = Field(default=128, ge=8, le=512)
-    optimisation: dict[str, Optimisation] = {}
-    citation: str = ""
-    notes: tuple[str, ...] = ()
-    own: bool = False
+    own_languages: tuple[OwnLanguage, ...] = _says("languages outside the table of `xadapt languages`", default=())
+    name: str = _says("what commands and recipes call it: small letters, digits, _", pattern="^[a-z][a-z0-9_]*$")
+    role: Literal["intermediate", "target"] = _says(
+        "intermediate: trained before a target; target: evaluated in every language"
+    )
+    format: FormatName = _says("how rows become the model's input and what is predicted; columns says what each wants")
+    description: str = _says("the task in a line")
+    version: int = _says("to be raised when rows or labels come to mean something else", default=1, ge=1)
+    languages: tuple[str, ...] = _says("codes of the languages that it has rows in")
+    hub: HubSource = _says(
+        "where its data lie on the hub; without, they come from --data",
+        default=HubSource(dataset="", config="", licence=""),
+    )
+    mirror: str = _says(
+        "its folder in a mirror, with a file SPLIT.parquet a split; {lang}, {name}, {lower} and {iso3} are filled in as in hub.config"
+    )
+    columns: dict[str, str] = _says(
+        "the source's column of each field of the format ("
+        + "; ".join(f"{of}: {', '.join(names)}" for of, names in FORMAT_FIELDS.items())
+        + f"; {' and '.join(sorted(OPTIONAL_FIELDS))} may be left out); a.b is a field of a structure, a|b|c a list of "
+        "several columns"
+    )
+    labels: tuple[str, ...] = _says("names of the labels or tags, in the order of the head's outputs", default=())
+    source_labels: tuple[str, ...] = _says(
+        "which label a source's 0 is, 1, and so on, where it has numbers without names", default=()
+    )
+    aliases: dict[str, str] = _says("other names of labels in the data, and the label that each is", default={})
+    open_labels: bool = _says(
+        "intermediate tagging only: the labels are the tags of the training rows, and a dev tag that is none of them is "
+        "wrong",
+        default=False,
+    )
+    no_answer: bool = _says("whether questions (format span) may have no answer", default=False)
+    splits: dict[Split, tuple[str, ...]] = _says(
+        "under which names sources keep each split, the first there is being read; train[:90%] is a share, a+b a sum"
+    )
+    more: tuple[Part, ...] = _says("further data sets, whose rows are mixed in in proportion", default=())
+    translated: Translation | None = _says(
+        "where the train split lies in languages that are none of the task's", default=None
+    )
+    skip: dict[str, tuple[int | str, ...]] = _says(
+        "by field, values for which a row is left out and counted", default={}
+    )
+    train_on: str | None = _says("of a target: the task whose English train split it trains on", default=None)
+    metrics: tuple[str, ...] = _says(
+        "what is computed, the first in the headline and for the choice of the checkpoint; docs/tasks.md has each format's",
+        min_length=1,
+    )
+    max_seq_length: int = _says("tokens of an input", default=128, ge=8, le=512)
+    optimisation: dict[str, Optimisation] = _says(
+        "the numbers training starts from, by regime (full, adapter, lora; lora by default takes adapter's at its own "
+        "learning rate); a recipe overrides them",
+        default={},
+    )
+    citation: str = _says("who made the data", default="")
+    notes: tuple[str, ...] = _says("what users should know", default=())
+    own: bool = _says("that the spec is a user's", default=False)
 
     @field_validator("own_languages")
     @classmethod

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from xadapt.errors import UserError, short, unknown
 from xadapt.tasks.catalogue import BUILT_IN, TASKS
@@ -15,6 +16,7 @@ from xadapt.tasks.span_labels import tagging_metrics
 from xadapt.tasks.spec import Task
 
 LARGEST = 100_000  # bytes of a task file: a second's reading
+_SHOWN = 20  # missing keys that a message lists
 PLACEHOLDERS = ("{lang}", "{name}", "{lower}", "{iso3}")
 
 
@@ -138,8 +140,16 @@ def _find(path: Path) -> Path:
 
 
 def _located(error: ValidationError, file: Path) -> UserError:
-    """The first problem pydantic found, in the project's words."""
-    problem = error.errors(include_url=False)[0]
+    """All keys that are missing, and the first other problem that pydantic found, in the project's words."""
+    problems = error.errors(include_url=False)
+    missing = [".".join(map(str, problem["loc"])) for problem in problems if problem["type"] == "missing"]
+    others = [str(_problem(problem, file)) for problem in problems if problem["type"] != "missing"][:1]
+    keys = f"missing: {', '.join(missing[:_SHOWN])}{', ...' if len(missing) > _SHOWN else ''}"
+    lacks = [f"{file}: {keys}; xadapt tasks schema says what each key means"] if missing else []
+    return UserError("; ".join(others + lacks))
+
+
+def _problem(problem: ErrorDetails, file: Path) -> UserError:
     *parents, last = [str(part) for part in problem["loc"]] or [""]
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, ValueError):
@@ -150,5 +160,4 @@ def _located(error: ValidationError, file: Path) -> UserError:
         fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else Task.model_fields
         return unknown("key", last, fields, place=": ".join([str(file), *parents]))
     key = ".".join([*parents, last])
-    given = "" if problem["type"] == "missing" else f" = {short(problem.get('input'))}"
-    return UserError(f"{file}: {key}{given}: {problem['msg'].replace('tuple', 'list')}")
+    return UserError(f"{file}: {key} = {short(problem.get('input'))}: {problem['msg'].replace('tuple', 'list')}")
