@@ -62,8 +62,8 @@ Together = Annotated[
     bool | None,
     typer.Option(
         "--together",
-        help="Train the tasks' modules side by side on one encoder, with the results of one after the other (off a CPU "
-        "dropout draws other masks).",
+        help="Train the tasks' modules side by side on one encoder: on a CPU with the results of one after the other, to "
+        "rounding; elsewhere dropout draws other masks.",
         rich_help_panel=_TRAINING,
     ),
 ]

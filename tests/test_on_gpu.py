@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from test_resume import KINDS, SETTINGS, STEPS, StopAt, everything, run, stopped
+from test_together import TASKS, Make, log_of, make  # noqa: F401 - make is a fixture
+from test_together import run as run_together
 from test_training import job, still, training  # noqa: F401 - still is a fixture
 from torch import Tensor, nn
 
@@ -13,6 +15,7 @@ from xadapt.evaluation.attention import AttentionMeans
 from xadapt.formats import mining
 from xadapt.models.backbone import Backbone
 from xadapt.models.fusion_attention import FusionAttention
+from xadapt.study.store import Store
 from xadapt.training.device import make_deterministic
 from xadapt.training.prediction import predict_logits
 
@@ -111,6 +114,16 @@ def test_mining_that_the_gpu_has_no_memory_for_finds_pairs_of_the_same_margins()
     assert [margin for margin, *_ in found] == pytest.approx([margin for margin, *_ in expected], abs=1e-5)
     common = {pair[1:] for pair in found} & {pair[1:] for pair in expected}
     assert len(common) > 0.999 * len(expected)
+
+
+def test_side_by_side_without_dropout_is_one_after_the_other(still: Backbone, make: Make, tmp_path: Path) -> None:  # noqa: F811
+    recipe = make(backbone=str(still.folder))
+    alone, together = (
+        run_together(recipe, Store(tmp_path / name), together=name == "together") for name in ("alone", "together")
+    )
+    for task in TASKS:
+        losses = [[line["loss"] for line in log_of(found[task]) if "loss" in line] for found in (alone, together)]
+        assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
 def test_what_a_fusion_attends_to_is_counted_where_it_is() -> None:

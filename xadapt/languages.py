@@ -86,11 +86,13 @@ def get_language(code: str, *, place: str = "--languages") -> Language:
         spelled = {name.lower(): known.code for known in LANGUAGES.values() for name in (known.name, known.iso3)}
         if code.lower() in spelled:
             raise UserError(f"unknown language '{code}' in {place}: give its code, '{spelled[code.lower()]}'")
-        # another language's code is no slip of the pen, however near one of the table's is
+        # another language's code is no slip of the pen, however near one of the table's is; a letter too many may be one
         other = _CODE.fullmatch(code) is not None and code.lower() not in LANGUAGES
         what = "It may be the code of a language outside the table, which" if other else "A language outside the table"
         remedy = f"{what} a task file describes under own_languages."
-        raise unknown("language", code, LANGUAGES, place=place, guess=not other, remedy=remedy)
+        raise unknown(
+            "language", code, LANGUAGES, place=place, guess=not other or code[:2].lower() in LANGUAGES, remedy=remedy
+        )
     return LANGUAGES[code]
 
 

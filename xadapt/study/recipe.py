@@ -42,8 +42,8 @@ class Recipe(Section):
     of trained. seeds plans every cell once a seed. sweep maps keys, `training.learning_rate` for one in a section, to
     values, and plans every combination as a recipe of its own (`study.sweep`). max_intermediate_samples takes the place
     of max_train_samples in trainings of intermediate tasks. An intermediate task or a target trains in English unless languages stand behind its name,
-    `mnli@de+ru`. together trains modules side by side on one encoder, where there are several to train, which changes no
-    result on a CPU and only the draws of dropout elsewhere. languages restricts the evaluation; without it every language of each target that the data has.
+    `mnli@de+ru`. together trains modules side by side on one encoder, where there are several to train, which changes
+    results on a CPU by rounding alone, elsewhere by the draws of dropout, too. languages restricts the evaluation; without it every language of each target that the data has.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = "study"

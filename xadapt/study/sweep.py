@@ -24,7 +24,7 @@ _REFUSED = {
     "languages": "scores on different languages do not compare; list them all",
     "backbone": "write a recipe for each, by `extends`, or give --backbone",
     "data": "write a recipe for each, by `extends`, or give --data",
-    "together": "it changes no result",
+    "together": "a result has one key with it and without",
 }
 
 

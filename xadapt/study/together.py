@@ -55,7 +55,11 @@ def train_together(
     waiting: Callable[[Stage], None],
     execution: Execution = DEFAULT,
 ) -> dict[str, Result | Exception]:
-    """Train a group of `joint_trainings`; by key, each one's result, the same as alone, or the error that ended it."""
+    """Train a group of `joint_trainings`; by key, each one's result, or the error that ended it.
+
+    A result is what the stage alone would give on a CPU, to rounding; on other devices dropout draws other masks, and
+    only without it are they the same. The provenance names all that were trained at once.
+    """
 
     def work(folders: Mapping[str, Path]) -> Iterator[tuple[str, Made]]:
         return _work([stage for stage in stages if stage.key in folders], store, folders, reporter, execution)
