@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from test_resume import KINDS, SETTINGS, STEPS, StopAt, everything, run, stopped
-from test_together import TASKS, Make, log_of, make  # noqa: F401 - make is a fixture
+from test_together import TASKS, Make, log_of
+from test_together import make as recipe_of  # noqa: F401 - a fixture
 from test_together import run as run_together
 from test_training import job, still, training  # noqa: F401 - still is a fixture
 from torch import Tensor, nn
@@ -116,11 +117,13 @@ def test_mining_that_the_gpu_has_no_memory_for_finds_pairs_of_the_same_margins()
     assert len(common) > 0.999 * len(expected)
 
 
-def test_side_by_side_without_dropout_is_one_after_the_other(still: Backbone, make: Make, tmp_path: Path) -> None:  # noqa: F811
-    recipe = make(backbone=str(still.folder))
-    alone, together = (
-        run_together(recipe, Store(tmp_path / name), together=name == "together") for name in ("alone", "together")
-    )
+def test_side_by_side_without_dropout_is_one_after_the_other(
+    still: Backbone,  # noqa: F811
+    recipe_of: Make,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    recipe = recipe_of(backbone=str(still.folder))
+    alone, together = (run_together(recipe, Store(tmp_path / str(at)), together=bool(at)) for at in range(2))
     for task in TASKS:
         losses = [[line["loss"] for line in log_of(found[task]) if "loss" in line] for found in (alone, together)]
         assert losses[0] == pytest.approx(losses[1], abs=1e-3)
