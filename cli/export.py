@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xadapt.errors import UserError, unknown
+from xadapt.errors import UserError
 from xadapt.regimes.compositions import COMPOSITIONS, EVERY_COMPOSITION
 from xadapt_cli.options import Store
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ROW = ("regime", "composition", "intermediate", "seed", "point")
 _OF = "Of the study's rows: "
 
-Study = Annotated[str, typer.Argument(metavar="STUDY", help="The study's name; `xadapt compare` shows them.")]
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="The study's name, or NAME@2; `xadapt store studies` lists them.")]
 Xtreme = Annotated[
     str, typer.Option("--xtreme", metavar="DIR", help="A new folder, where <task>/test-<lang> files are written.")
 ]
@@ -45,16 +45,15 @@ def export(
     """
     from xadapt.evaluation.submission_export import check_whole, submitted_targets, write_submission
     from xadapt.study.store import Store as Results
+    from xadapt.study.study_files import get_study, read_studies
 
     results = Results(store)
-    studies = results.studies()
-    if study not in studies:
-        raise unknown("study", study, studies, place=f"the store '{store}'")
+    content = get_study(read_studies(results.root), study, root=results.root).content
     wanted = {
         "regime": regime, "composition": composition, "intermediate": intermediate,
         "seed": None if seed is None else str(seed), "point": point,
     }  # fmt: skip
-    place, cells = f"study '{study}'", _one_row(study, _told_apart(studies[study]), wanted)
+    place, cells = f"study '{study}'", _one_row(study, _told_apart(content), wanted)
     named = [name.strip() for given in task or () for name in given.split(",")]
     targets = submitted_targets([cell["target"] for cell in cells], named, place=place)
     evaluations = _evaluations(results, [cell for cell in cells if cell["target"] in targets], place)

@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,31 +13,32 @@ import typer
 
 from xadapt.analysis.export import visible
 from xadapt_cli.options import Store
+from xadapt_cli.sizes import size_text
+from xadapt_cli.store_removal import clean, remove, upgrade
 
 if TYPE_CHECKING:
-    from xadapt.study.cleaning import Waste
     from xadapt.study.integrity import Problem
     from xadapt.study.inventory import Entry
+    from xadapt.study.study_files import StudyFile
 
 store_app = typer.Typer(
     help="See, verify, clean up and copy the results of a store.", no_args_is_help=True, rich_markup_mode="rich"
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Kind = Annotated[str | None, typer.Option(help="Only results of this kind: train, average, import or evaluate.")]
-InStudy = Annotated[str | None, typer.Option(help="Only results of this study, and what they need.")]
+InStudy = Annotated[
+    str | None, typer.Option(help="Only results of this study (or STUDY@2, a version), and what they need.")
+]
 Text = Annotated[str | None, typer.Option(help="Only results with this in their label or key.")]
-Key = Annotated[str, typer.Argument(metavar="KEY", help="The beginning of its key; `xadapt store ls` lists them.")]
+Name = Annotated[
+    str, typer.Argument(metavar="KEY|STUDY", help="The beginning of a key, of `xadapt store ls`; a study, or STUDY@2.")
+]
 Keys = Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="Beginnings of keys; all without.")]
-Study = Annotated[str | None, typer.Option(help="Copy this study alone, with its results and all they need.")]
+Study = Annotated[
+    str | None, typer.Option(help="Copy this study alone (or STUDY@2, a version), with its results and all they need.")
+]
 As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="The study's name there.")]
 Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="The other store's folder.")]
-Resumable = Annotated[
-    bool, typer.Option("--resumable", help="Drop interrupted trainings too that could go on from where they were.")
-]
-Unreachable = Annotated[
-    bool, typer.Option("--unreachable", help="Drop results too that no study names or needs; trained by commands, say.")
-]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this it is only shown.")]
 _LINE_SECONDS = 10.0
 
 
@@ -59,17 +61,41 @@ def list_results(
     _print_grid(head + [_row(entry) for entry in found])
     results = sum(entry.is_result for entry in found)
     others = f", {len(found) - results} unfinished" if len(found) > results else ""
-    typer.echo(f"{results} results{others}, {_size(sum(entry.bytes for entry in found))}")
+    typer.echo(f"{results} results{others}, {size_text(sum(entry.bytes for entry in found))}")
+
+
+@store_app.command("studies")
+def list_studies(store: Store = "runs", as_json: Json = False) -> None:
+    """List studies, oldest first, every version of each: name and version, when it was written (UTC), evaluations, setting."""
+    from xadapt.study.inventory import list_entries
+    from xadapt.study.study_files import read_studies
+
+    there = {entry.key for entry in list_entries(Path(store)) if entry.state == "whole"}
+    studies = [_study_record(study, there) for study in read_studies(Path(store))]
+    if as_json:
+        typer.echo(json.dumps(studies, indent=1))
+        return
+    rows = [["study", "written", "evaluations", "setting"]] if studies else []
+    for study in studies:
+        finished = f"{study['finished']} of {study['evaluations']}"
+        rows.append([study["study"], study["written"], finished, study["problem"] or study["setting"]])
+    _print_grid(rows)
+    typer.echo(f"{len(studies)} versions of {len({name.rpartition('@')[0] for name, *_ in rows[1:]})} studies")
 
 
 @store_app.command("show")
-def show(key: Key, store: Store = "runs", as_json: Json = False) -> None:
-    """Show one result: what it is, its record, what made it, what it needs and what needs it, its files."""
+def show(name: Name, store: Store = "runs", as_json: Json = False) -> None:
+    """Show one result: what it is, its record, what made it, what it needs and what needs it, its files; or a study."""
     from xadapt.study.inventory import list_entries, pick
+    from xadapt.study.study_files import get_study, read_studies
 
     root = Path(store)
-    entries = list_entries(root)
-    facts = _facts(pick(entries, key, root=root), entries, root)
+    entries, studies = list_entries(root), read_studies(root)
+    if any(name in (study.name, study.title) for study in studies):
+        study = get_study(studies, name, root=root)
+        facts = {**_study_record(study, {entry.key for entry in entries if entry.state == "whole"}), **study.content}
+    else:
+        facts = _facts(pick(entries, name, root=root), entries, root)
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
@@ -88,11 +114,13 @@ def verify(keys: Keys = None, store: Store = "runs") -> None:
     """Hash every file of results again and compare with their manifests; exit code 1 if anything is damaged."""
     from xadapt.study.integrity import check_result, check_studies
     from xadapt.study.inventory import list_entries, pick
+    from xadapt.study.store import upgrade_hint
     from xadapt.study.study_files import read_studies
 
     root = Path(store)
     results = [entry for entry in list_entries(root) if entry.is_result or entry.state == "empty"]
-    chosen = [pick(results, key, root=root) for key in keys or ()] or results
+    named = [pick(results, key, root=root) for key in keys or ()] or results
+    chosen = [entry for entry in named if entry.state != "earlier"]
     problems: list[Problem] = [] if keys else list(check_studies(read_studies(root)))
     for problem in problems:
         typer.echo(visible(f"damaged: {problem}"))
@@ -105,37 +133,15 @@ def verify(keys: Keys = None, store: Store = "runs") -> None:
             last = time.monotonic()
             typer.echo(f"verified {number} results so far", err=True)
     typer.echo(f"{len(chosen)} results verified: {f'{len(problems)} problems' if problems else 'all whole'}")
-    if problems:
+    if earlier := len(named) - len(chosen):
+        typer.echo(f"{earlier} results not verified, an earlier version of xadapt wrote them; {upgrade_hint(root)}")
+    if problems or earlier:
         raise typer.Exit(1)
 
 
-@store_app.command("gc")
-def clean(
-    resumable: Resumable = False, unreachable: Unreachable = False, yes: Yes = False, store: Store = "runs"
-) -> None:
-    """Show, and with --yes drop, what is of no use: unfinished folders that nobody works in, locks of nothing.
-
-    Never touched: what a running stage holds. Kept unless asked for: interrupted trainings with progress to go on from
-    (--resumable), and results that are in no study and that no study needs, such as those of single training commands
-    (--unreachable).
-    """
-    from xadapt.study.cleaning import drop, find_waste
-
-    found, kept = find_waste(Path(store), resumable=resumable, unreachable=unreachable)
-    verb, freed, gone = ("dropped" if yes else "would drop"), 0, 0
-    for waste in found:
-        if yes and not drop(waste):
-            typer.echo(visible(f"left, it is in use now: {waste.path}"))
-            continue
-        freed, gone = freed + waste.bytes, gone + 1
-        typer.echo(visible(_waste_line(verb, waste)))
-    for why in ("resumable", "unreachable"):
-        if those := [waste for waste in kept if waste.why == why]:
-            typer.echo(f"kept: {len(those)} {why}, {_size(sum(w.bytes for w in those))}; --{why} drops them")
-    typer.echo(f"{verb}: {gone} folders and locks, {_size(freed)}")
-    if found and not yes:
-        options = [f"--{name}" for name, given in (("resumable", resumable), ("unreachable", unreachable)) if given]
-        typer.echo(f"next: {' '.join(['xadapt store gc', *options, *_place(store), '--yes'])}")
+store_app.command("gc")(clean)
+store_app.command("rm")(remove)
+store_app.command("upgrade")(upgrade)
 
 
 @store_app.command("export")
@@ -168,11 +174,11 @@ def _carry(source: Path, target: Path, keys: Sequence[str], study: str | None, n
         counts[how] += 1
         if how != "there":
             size += entry.bytes
-            typer.echo(visible(f"{how} {entry.name} {entry.label}, {_size(entry.bytes)}"), err=True)
+            typer.echo(visible(f"{how} {entry.name} {entry.label}, {size_text(entry.bytes)}"), err=True)
     replaced = f", {counts['replaced']} damaged ones replaced" if counts["replaced"] else ""
     typer.echo(
         visible(
-            f"{counts['copied']} results copied, {counts['there']} there already{replaced}, {_size(size)}; "
+            f"{counts['copied']} results copied, {counts['there']} there already{replaced}, {size_text(size)}; "
             f"{len(cargo.studies)} studies -> {target}"
         )
     )
@@ -188,7 +194,7 @@ def _facts(entry: "Entry", entries: "Sequence[Entry]", root: Path) -> dict[str, 
     from xadapt.study.store import Store as Results
     from xadapt.study.study_files import read_studies
 
-    result = Results(root).read(entry.folder) if entry.is_result else None
+    result = Results(root).read(entry.folder) if entry.is_result else None  # UserError for one that cannot be used
     facts = _record(entry)
     if result is None:
         error = entry.folder / "error.txt"
@@ -196,14 +202,24 @@ def _facts(entry: "Entry", entries: "Sequence[Entry]", root: Path) -> dict[str, 
         files = [str(path.relative_to(entry.folder)) for path in sorted(entry.folder.rglob("*")) if path.is_file()]
         return {**facts, "error": text.splitlines(), "files": files}
     manifest, labels = result.manifest, {other.key: f"{other.name} {other.label}" for other in entries}
-    studies = [study.name for study in read_studies(root) if entry.key in study.stages]
+    studies = [study.title for study in read_studies(root) if entry.key in study.stages]
     return {
         **facts,
         "spec": manifest["spec"], "record": manifest["record"], "provenance": manifest.get("provenance", {}),
         "needs": [labels.get(key, f"{head(key)} (not in this store)") for key in manifest["needs"]],
         "needed by": [labels[other.key] for other in entries if entry.key in other.needs],
         "studies": studies,
-        "files": [f"{name}, {_size(file['bytes'])}" for name, file in manifest["files"].items()],
+        "files": [f"{name}, {size_text(file['bytes'])}" for name, file in manifest["files"].items()],
+    }  # fmt: skip
+
+
+def _study_record(study: "StudyFile", there: Set[str]) -> dict[str, Any]:
+    """A study for scripts; there are the keys of the results in the store."""
+    written = datetime.fromtimestamp(study.path.stat().st_mtime, UTC).isoformat(sep=" ", timespec="seconds")[:19]
+    return {
+        "study": study.title, "written": written, "evaluations": len(study.evaluations),
+        "finished": len(study.evaluations & there), "setting": study.content.get("setting", ""),
+        "problem": study.problem, "path": str(study.path),
     }  # fmt: skip
 
 
@@ -214,7 +230,7 @@ def _record(entry: "Entry") -> dict[str, Any]:
 def _row(entry: "Entry") -> list[str]:
     seconds = "" if entry.seconds is None else f"{entry.seconds:,.1f}"
     started = entry.started[:19].replace("T", " ")
-    return [entry.kind, entry.key[:16], _size(entry.bytes), started, seconds, entry.state, entry.label]
+    return [entry.kind, entry.key[:16], size_text(entry.bytes), started, seconds, entry.state, entry.label]
 
 
 def _print_grid(rows: list[list[str]]) -> None:
@@ -229,18 +245,5 @@ def _print_grid(rows: list[list[str]]) -> None:
         typer.echo("\n".join(lines))
 
 
-def _waste_line(verb: str, waste: "Waste") -> str:
-    detail = f", {waste.detail}" if waste.detail and waste.detail != waste.why else ""
-    return f"{verb} {waste.path}: {waste.why}{detail}, {_size(waste.bytes)}"
-
-
 def _place(store: str) -> list[str]:
     return ["--store", quote(store)] if store != "runs" else []
-
-
-def _size(size: int) -> str:
-    """Bytes for people, in powers of a thousand."""
-    value, units = float(size), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
-        value, units = value / 1000, units[1:]
-    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:,.1f} {units[0]}"

@@ -95,7 +95,7 @@ def plan(
 
 
 def compare(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help="Studies by name; all without.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help="Studies by name, or NAME@2 for a version; all without.")] = None,
     by_language: Annotated[bool, typer.Option("--by-language", "--languages", help="Each language's scores instead of families' means.")] = False,
     store: Store = "runs", as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -187,16 +187,13 @@ def _end(outcomes: "Sequence[Outcome]", stopped: str | None) -> None:
 
 def _scorecard(store: str, names: Sequence[str]) -> "Scorecard":
     from xadapt.analysis.scorecard import Scorecard
-    from xadapt.errors import UserError, unknown
+    from xadapt.errors import UserError
     from xadapt.study.collection import Collection
     from xadapt.study.store import Store as Results
+    from xadapt.study.study_files import named_studies
 
     results = Results(store)
-    studies = results.studies()
-    for name in names:
-        if name not in studies:
-            raise unknown("study", name, studies, place=f"the store '{store}'")
-    found = Collection(results, {name: studies[name] for name in names or studies})
+    found = Collection(results, named_studies(results.root, names))
     if not found.cells:
         raise UserError(f"the store '{store}' has no finished evaluation; try `xadapt run configs/demo.yaml`")
     return Scorecard(found.scores(), found.costs(), found.attention(), found.sweeps())

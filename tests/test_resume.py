@@ -286,6 +286,26 @@ def test_a_log_that_is_too_short_is_not_gone_on_from(backbone: Backbone, tmp_pat
     assert everything(resumed, tmp_path / "short") == everything(straight, tmp_path / "straight")
 
 
+@pytest.mark.parametrize(("line", "resumed_at"), [(0, []), (2, [2]), (-1, [2, 4])])
+def test_a_log_that_was_changed_is_gone_on_from_where_it_was_not(
+    backbone: Backbone, tmp_path: Path, line: int, resumed_at: list[int]
+) -> None:
+    """A digit of a loss, which no count of bytes shows; what lies behind the last checkpoint is written again anyhow."""
+    make = single(backbone, "seq_bn", "classification")
+    straight = make(tmp_path / "straight")
+    run(straight)
+    for step in (2, 4):
+        stopped(make, tmp_path / "changed", StopAt(step))
+    file = tmp_path / "changed" / "log.jsonl"
+    lines = [*file.read_text().splitlines(), '{"step": 5, "loss": 1.0}']
+    lines[line] = lines[line].translate(str.maketrans("0123456789", "1234567890"))
+    file.write_text("".join(f"{text}\n" for text in lines))
+    resumed = make(tmp_path / "changed")
+    run(resumed)
+    assert resumed.result.resumed == resumed_at
+    assert everything(resumed, tmp_path / "changed") == everything(straight, tmp_path / "straight")
+
+
 def test_a_second_signal_ends_the_process_at_once() -> None:
     child = os.fork()
     if child == 0:

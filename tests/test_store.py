@@ -133,22 +133,16 @@ def test_damage_to_any_file_is_found_and_named(tmp_path: Path, name: str, damage
     assert f"delete {store.folder(STAGE)}" in str(refused.value)
 
 
-def test_damage_to_any_byte_of_a_manifest_is_found_or_without_effect(tmp_path: Path) -> None:
+def test_damage_to_any_byte_of_a_manifest_is_found(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    manifest = dict(run(store).manifest)
+    run(store)
     path = store.folder(STAGE) / "manifest.json"
-    whole, unnoticed = path.read_bytes(), 0
+    whole = path.read_bytes()
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        if error := error_of(lambda: store.find(STAGE)):
-            assert isinstance(error, UserError)
-            assert f"delete {store.folder(STAGE)} and run again" in str(error)
-            continue
-        unnoticed += 1
-        found = store.find(STAGE)
-        assert found
-        assert {**manifest, **found.manifest}.items() >= manifest.items()
-    assert unnoticed == len("checksum")  # the name itself: without it the manifest counts as an older version's
+        with pytest.raises(UserError, match="is damaged") as refused:
+            store.find(STAGE)
+        assert f"delete {store.folder(STAGE)} and run again" in str(refused.value)
     for end in range(0, len(whole), 7):
         path.write_bytes(whole[:end])
         with pytest.raises(UserError, match="damaged"):
@@ -171,14 +165,18 @@ def test_a_result_in_the_place_of_another_is_refused(tmp_path: Path) -> None:
         store.find(AFTER)
 
 
+def small_study(text: str) -> dict[str, Any]:
+    return {"recipe": {"name": "s"}, "setting": text, "cells": []}
+
+
 def test_studies_are_kept_whole_and_listed_oldest_first(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.studies() == {}
     for age, name in enumerate(("second", "a..b", "first.json")):
-        store.write_study(name, {"name": name, "text": "\u00e9"})
+        store.write_study(name, small_study(f"{name} \u00e9"))
         os.utime(tmp_path / "studies" / f"{name}.json", (1000 - age, 1000 - age))
     assert list(store.studies()) == ["first.json", "a..b", "second"]
-    assert store.studies()["a..b"] == {"name": "a..b", "text": "\u00e9"}
+    assert store.studies()["a..b"] == small_study("a..b \u00e9")
     (tmp_path / "studies" / "second.json").write_text('{"name": ')
     with pytest.raises(UserError, match="damaged"):
         store.studies()

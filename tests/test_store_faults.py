@@ -3,7 +3,6 @@
 import builtins
 import errno
 import io
-import json
 import os
 import select
 import shutil
@@ -11,16 +10,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from filelock import FileLock
-from test_store import CONTENT, STAGE, assert_whole, error_of, run, work
+from test_store import CONTENT, STAGE, assert_whole, error_of, run, small_study, work
 
 from xadapt.study.stage import Stage
 from xadapt.study.store import Store, verify
+from xadapt.study.study_files import read_studies
 
 CALLS = ("open", "mkdir", "rename", "replace", "fsync")  # of os; beside them, opening a file to write
 
@@ -195,20 +195,34 @@ def test_sixteen_processes_that_want_a_hundred_stages_do_each_once(tmp_path: Pat
         store.verified(stage)
 
 
-def test_any_failing_system_call_leaves_the_old_study_or_the_new(tmp_path: Path) -> None:
+def test_any_failing_system_call_leaves_every_study_that_was_there_whole(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.write_study("s", {"version": 0})
+    store.write_study("s", small_study("0"))
     for number in range(1, 50):
-        before = store.studies()["s"]
-        with at_call(number, disk_full) as made:
-            try:
-                store.write_study("s", {"version": number})
-            except OSError:
-                assert store.studies()["s"] == before
-            else:
-                assert store.studies()["s"] == {"version": number}
-        assert [path.name for path in (tmp_path / "studies").iterdir()] == ["s.json"]
+        before = {study.title: study.content for study in read_studies(tmp_path)}
+        with at_call(number, disk_full) as made, suppress(OSError):
+            store.write_study("s", small_study(str(number)))
+        after = {study.title: study.content for study in read_studies(tmp_path)}
+        assert after.items() >= before.items()
+        assert [study for title, study in after.items() if title not in before] in ([], [small_study(str(number))])
+        assert not list((tmp_path / "studies").glob(".*"))
         if len(made) < number:
             break
     assert {"write", "fsync", "replace"} <= set(made)
-    assert json.loads((tmp_path / "studies" / "s.json").read_text()) == {"version": number}
+    assert store.studies()["s"] == small_study(str(number))
+
+
+def write_twenty(root: str, name: str) -> None:
+    for number in range(20):
+        Store(root).write_study("s", small_study(f"{name} {number}"))
+
+
+def test_processes_that_write_one_study_lose_none_of_each_other(tmp_path: Path) -> None:
+    processes = [in_a_process("write_twenty", tmp_path, name) for name in "ab"]
+    for process in processes:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    kept = [study.content["setting"] for study in sorted(read_studies(tmp_path), key=lambda study: study.version)]
+    for name in "ab":
+        assert [text for text in kept if text.startswith(name)] == [f"{name} {number}" for number in range(20)]
+    assert len(kept) == 40

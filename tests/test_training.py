@@ -609,6 +609,18 @@ def test_bfloat16_stays_near_float32(still: Backbone) -> None:
 # what is told
 
 
+@pytest.mark.parametrize("change", [lambda text: text.replace("1", "2"), lambda text: text + "\n", lambda text: ""])
+def test_a_log_that_is_not_what_was_written_is_never_copied(tmp_path: Path, change: Callable[[str], str]) -> None:
+    with JsonLog(tmp_path / "log.jsonl") as log:
+        log.step(1, 2, {"loss": 1.5})
+        log.copy(tmp_path / "copy")
+        assert json.loads((tmp_path / "copy").read_text()) == {"step": 1, "loss": 1.5}
+        log.path.write_text(change(log.path.read_text()))
+        with pytest.raises(UserError, match=str(log.path)):
+            log.copy(tmp_path / "another")
+    assert not (tmp_path / "another").exists()
+
+
 def test_the_log_is_one_line_of_json_a_step(backbone: Backbone, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     lines: list[int] = []

@@ -1,7 +1,5 @@
 """The languages of an evaluation that are done: scores and predictions kept as each ends, for a later start."""
 
-import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,7 +9,7 @@ from typing import Any, Self
 
 import pyarrow.parquet as pq
 
-from xadapt.durable import checksum, sealed, sync, unsealed, write_durably
+from xadapt.durable import checksum, read_sealed, write_sealed
 from xadapt.errors import UserError
 from xadapt.evaluation.predictions import SCHEMA, PredictionFile
 from xadapt.evaluation.zero_shot import Predicted
@@ -30,9 +28,7 @@ class FinishedLanguages:
         found = {}
         for lang in languages:
             with suppress(OSError, ValueError):
-                values = unsealed(
-                    json.loads(self._path(lang, "json").read_text(encoding="utf-8")), fields={"of", "file"}
-                )
+                values = read_sealed(self._path(lang, "json"), fields={"of", "file"})
                 if checksum(self._path(lang, "parquet")) == values["file"]:
                     found[lang] = values["of"]
         return found
@@ -48,11 +44,7 @@ class FinishedLanguages:
     def finish(self, lang: str, of: Mapping[str, Any]) -> None:
         """Keep a language and what is to be known of it; what is kept survives a crash from here on."""
         self._open.pop(lang).close()
-        values = {"of": of, "file": checksum(self._path(lang, "parquet"))}
-        partial = self._path(lang, "partial")
-        write_durably(partial, json.dumps(sealed(values)))
-        os.replace(partial, self._path(lang, "json"))
-        sync(self.folder)
+        write_sealed(self._path(lang, "json"), {"of": of, "file": checksum(self._path(lang, "parquet"))})
 
     def join(self, languages: Sequence[str], path: Path) -> None:
         """Write the predictions of all languages into one file, in this order."""

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from xadapt.errors import UserError
@@ -13,6 +14,7 @@ from xadapt.study.inventory import (
     DIGITS,
     INCOMING,
     PARTIAL,
+    EarlierVersion,
     Entry,
     behind,
     head,
@@ -23,10 +25,10 @@ from xadapt.study.inventory import (
     size_of,
 )
 from xadapt.study.stage import STAGE_VERSIONS
-from xadapt.study.store import MANIFEST, PROGRESS
+from xadapt.study.store import MANIFEST, PROGRESS, upgrade_hint
 from xadapt.study.study_files import StudyFile, read_studies, whole
 
-Why = Literal["unfinished", "resumable", "empty", "unreachable", "lock of nothing"]
+Why = Literal["unfinished", "resumable", "empty", "unreachable", "named", "lock of nothing"]
 _LOCK = re.compile(rf"[0-9a-f]{{{DIGITS}}}\.lock")
 
 
@@ -76,7 +78,7 @@ def drop(waste: Waste) -> bool:
 
 
 def _unfinished(entry: Entry) -> Waste | None:
-    if entry.state in ("whole", "damaged", "running") or entry.folder.is_symlink():
+    if entry.is_result or entry.state == "running" or entry.folder.is_symlink():
         return None
     why = _why(entry.folder)
     return Waste(entry.folder, why, entry.bytes, entry.state) if why else None
@@ -96,7 +98,7 @@ def _is_still(waste: Waste) -> bool:
     """Whether what was found is still so, now that the lock is held."""
     if waste.why == "lock of nothing":
         return not any(path.exists() for path in _beside(waste.path))
-    if waste.why == "unreachable":
+    if waste.why in ("unreachable", "named"):
         return waste.path.is_dir()
     return _why(waste.path) == waste.why
 
@@ -109,28 +111,37 @@ def _beside(lock: Path) -> list[Path]:
 def _unreachable(entries: Sequence[Entry], studies: Sequence[StudyFile], root: Path, *, sure: bool) -> list[Waste]:
     """Results that no study names or needs; with `sure`, UserError where that cannot be known."""
     if sure:
-        _refuse_while_running(entries, root)
+        refuse_while_running(entries, root, instead="leave --unreachable out")
         studies = [whole(study) for study in studies]
     reached = behind({key for study in studies for key in study.stages}, entries)
     if sure:
-        _refuse_unknown_needs(entries, studies, reached.values())
+        _refuse_unknown_needs(entries, studies, reached.values(), root)
     lost = [entry for entry in entries if entry.state == "whole" and head(entry.key) not in reached]
-    return [Waste(e.folder, "unreachable", e.bytes, e.label) for e in lost if not e.folder.is_symlink()]
+    return [Waste(e.folder, "unreachable", e.bytes, _told(e)) for e in lost if not e.folder.is_symlink()]
 
 
-def _refuse_while_running(entries: Sequence[Entry], root: Path) -> None:
+def _told(entry: Entry) -> str:
+    return f"{entry.label}, made for {entry.study}" if entry.study else entry.label
+
+
+def refuse_while_running(entries: Sequence[Entry], root: Path, *, instead: str) -> None:
+    """UserError while a stage runs in a store, whose needs nothing there names."""
     for entry in entries:
         if entry.state == "running":
             raise UserError(
                 f"{entry.folder} is being made, and what it needs is not known before it is there; wait until nothing "
-                f"runs in the store '{root}', or leave --unreachable out"
+                f"runs in the store '{root}', or {instead}"
             )
 
 
-def _refuse_unknown_needs(entries: Sequence[Entry], studies: Sequence[StudyFile], reached: Iterable[Entry]) -> None:
+def _refuse_unknown_needs(
+    entries: Sequence[Entry], studies: Sequence[StudyFile], reached: Iterable[Entry], root: Path
+) -> None:
     for entry in [*(entry for entry in entries if entry.state == "damaged"), *reached]:
         try:
             read_manifest(entry.folder)
+        except EarlierVersion as error:
+            raise UserError(f"{entry.folder / MANIFEST}: {error}; {upgrade_hint(entry.folder.parents[1])}") from error
         except (ValueError, OSError) as error:
             raise UserError(
                 f"{entry.folder / MANIFEST} is damaged ({error}), so that what it needs is not known; delete "
@@ -140,8 +151,8 @@ def _refuse_unknown_needs(entries: Sequence[Entry], studies: Sequence[StudyFile]
     for study in studies:
         if not study.names_all and not set(map(head, study.evaluations)) <= there:
             raise UserError(
-                f"study '{study.name}' is not finished, and what its evaluations need is not known; run its recipe "
-                f"again, or delete {study.path}"
+                f"study '{study.title}' is not finished, and what its evaluations need is not known; see what "
+                f"`xadapt store rm {study.title} --store {quote(str(root))}` would remove, or leave --unreachable out"
             )
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xadapt.study.inventory import Entry, open_file, read_manifest
-from xadapt.study.store import MANIFEST
-from xadapt.study.study_files import StudyFile
+from xadapt.durable import open_file
+from xadapt.study.inventory import EarlierVersion, Entry, read_manifest
+from xadapt.study.store import MANIFEST, upgrade_hint
+from xadapt.study.study_files import StudyFile, fault, remedy
 
 
 @dataclass(frozen=True)
@@ -25,25 +26,28 @@ class Problem:
 
 def check_result(entry: Entry) -> Iterator[Problem]:
     """Every problem of a result, its files read piece by piece; nothing is changed, and other files are not looked at."""
-    remedy = f"delete {entry.folder} and run again"
+    delete = f"delete {entry.folder} and run again"
     try:
-        files = read_manifest(entry.folder)[0]["files"]
+        files = read_manifest(entry.folder)["files"]
     except FileNotFoundError:
-        yield Problem(entry.folder / MANIFEST, "is missing", remedy)
+        yield Problem(entry.folder / MANIFEST, "is missing", delete)
+        return
+    except EarlierVersion as error:
+        yield Problem(entry.folder / MANIFEST, f"cannot be used yet ({error})", upgrade_hint(entry.folder.parents[1]))
         return
     except ValueError as error:
-        yield Problem(entry.folder / MANIFEST, f"is damaged ({error})", remedy)
+        yield Problem(entry.folder / MANIFEST, f"is damaged ({error})", delete)
         return
     except OSError as error:
-        yield _unreadable(entry.folder / MANIFEST, error, remedy)
+        yield _unreadable(entry.folder / MANIFEST, error, delete)
         return
     for name, facts in files.items():
         path = entry.folder / name
         try:
-            if fault := fault_of(path, facts):
-                yield Problem(path, fault, remedy)
+            if wrong := fault_of(path, facts):
+                yield Problem(path, wrong, delete)
         except OSError as error:
-            yield _unreadable(path, error, remedy)
+            yield _unreadable(path, error, delete)
 
 
 def fault_of(path: Path, facts: Mapping[str, Any]) -> str:
@@ -64,8 +68,8 @@ def check_studies(studies: list[StudyFile]) -> Iterator[Problem]:
     """The studies of a store that cannot be read."""
     for study in studies:
         if study.problem:
-            yield Problem(study.path, f"is damaged ({study.problem})", "run its recipe again, or delete the file")
+            yield Problem(study.path, fault(study), remedy(study))
 
 
-def _unreadable(path: Path, error: OSError, remedy: str) -> Problem:
-    return Problem(path, f"cannot be read ({error.strerror})", f"see to its rights and the disk, or {remedy}")
+def _unreadable(path: Path, error: OSError, delete: str) -> Problem:
+    return Problem(path, f"cannot be read ({error.strerror})", f"see to its rights and the disk, or {delete}")

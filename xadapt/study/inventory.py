@@ -1,10 +1,7 @@
 """What lies in a store: every result and every folder on the way to one, by its manifest; torch-free."""
 
-import io
-import json
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xadapt.data.manifest import first_unsafe
-from xadapt.durable import unsealed
+from xadapt.durable import read_sealed
 from xadapt.errors import UserError, short, unknown
 from xadapt.locks import locked_if_free
-from xadapt.study.stage import STAGE_VERSIONS
+from xadapt.study.stage import STAGE_VERSIONS, key_of
 from xadapt.study.store import FIELDS, MANIFEST, PROGRESS
-from xadapt.study.study_files import KEY, LARGEST, StudyFile, parse_json
+from xadapt.study.study_files import KEY, StudyFile
 
 DIGITS = 16  # of a key, in the name of a result's folder
 PARTIAL, INCOMING = ".partial", ".incoming"  # a stage at work; a result on its way from another store
@@ -26,17 +23,22 @@ ERROR = "error.txt"
 _FOLDER = re.compile(rf"([0-9a-f]{{{DIGITS}}})({re.escape(PARTIAL)}|{re.escape(INCOMING)})?")
 _FACTS = {"sha256": str, "bytes": int}
 
-State = Literal["whole", "damaged", "empty", "running", "failed", "resumable", "interrupted"]
+State = Literal["whole", "earlier", "damaged", "empty", "running", "failed", "resumable", "interrupted"]
+
+
+class EarlierVersion(ValueError):
+    """A manifest that has to be upgraded to be used."""
 
 
 @dataclass(frozen=True)
 class Entry:
     """A result, or a folder on the way to one.
 
-    state: whole (its manifest is; files are not hashed), damaged (the manifest is not what was written), empty (no
-    manifest, so no result); of unfinished ones running, failed, resumable (interrupted, with progress to go on from)
+    state: whole (its manifest is; files are not hashed), earlier (as earlier versions of xadapt wrote it, to be upgraded),
+    damaged (the manifest is not what was written), empty (no manifest, so no result); of unfinished ones running, failed, resumable (interrupted, with progress to go on from)
     or interrupted. key has 64 digits where a manifest says it, else 16; started is ISO 8601 in UTC; seconds are those
-    of its making; bytes those of the files that the manifest names, or of all that is there.
+    of its making; bytes those of the files that the manifest names, or of all that is there. study is the one that it was
+    made for, as far as that is known, formerly are keys that it had in earlier versions of xadapt.
     """
 
     folder: Path
@@ -49,11 +51,13 @@ class Entry:
     seconds: float | None = None
     needs: tuple[str, ...] = ()
     problem: str = ""
+    study: str = ""
+    formerly: tuple[str, ...] = ()
 
     @property
     def is_result(self) -> bool:
         """Whether a manifest lies there, damaged or not."""
-        return self.state in ("whole", "damaged")
+        return self.state in ("whole", "earlier", "damaged")
 
     @property
     def name(self) -> str:
@@ -69,36 +73,25 @@ def list_entries(root: Path) -> list[Entry]:
     return sorted(entries, key=lambda entry: (entry.started, entry.name))
 
 
-def read_manifest(folder: Path, *, sealed: bool = True) -> tuple[dict[str, Any], bytes]:
-    """A result's manifest and its bytes; with `sealed` nothing in it leads out of the folder and all is as written.
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A result's manifest, all of it as written, with the key of what it says, and nothing in it leading out of the folder.
 
-    Raises ValueError, saying why, for what is no manifest of a result in this place; OSError as from any read.
+    Raises ValueError, saying why, for what is no manifest of a result in this place, EarlierVersion for one that has to be
+    upgraded; OSError as from any read.
     """
-    with open_file(f"{folder}/{MANIFEST}") as file:
-        if os.fstat(file.fileno()).st_size > LARGEST:
-            raise ValueError("it is too large")
-        data = file.readall()
-    try:
-        manifest = parse_json(data) if sealed else json.loads(data)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    _check(manifest, folder)
-    if sealed:
-        unsealed(manifest, fields=FIELDS)
-        _check_files(manifest["files"])
-    return manifest, data
+    manifest = _manifest(folder, checked=True)
+    if why := _why_earlier(manifest, folder):
+        raise EarlierVersion(why)
+    _check_files(manifest["files"])
+    _check_key(manifest)
+    return manifest
 
 
-def open_file(path: str | Path, *, links: bool = True) -> io.FileIO:
-    """A plain file, opened to be read; ValueError for what is none, which may be a pipe, and without `links` for a link."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    if not links and os.path.islink(path):
-        raise ValueError("it is a link")
-    file = io.FileIO(os.open(path, flags if links else flags | getattr(os, "O_NOFOLLOW", 0)))
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise ValueError("it is no plain file")
-    return file
+def read_earlier_manifest(folder: Path) -> dict[str, Any]:
+    """The sealed manifest of any version, for an upgrade; raises as `read_manifest`, but for EarlierVersion."""
+    manifest = _manifest(folder, checked=True)
+    _check_files(manifest["files"])
+    return manifest
 
 
 def lock_of(folder: Path) -> Path:
@@ -203,16 +196,17 @@ def _entry(folder: Path, digits: str, suffix: str) -> Entry | None:
 
 def _result(folder: Path, digits: str) -> Entry:
     try:
-        manifest, data = read_manifest(folder, sealed=False)  # seals take as long as all the rest
-        size = len(data) + sum(facts["bytes"] for facts in manifest["files"].values())
+        manifest = _manifest(folder, checked=False)  # seals take as long as all the rest
+        size = (folder / MANIFEST).stat().st_size + sum(facts["bytes"] for facts in manifest["files"].values())
     except FileNotFoundError:
         return _without_manifest(folder, digits, "empty", "(no manifest)")
     except (ValueError, LookupError, TypeError, OSError) as error:
         return _without_manifest(folder, digits, "damaged", "(damaged manifest)", str(error))
-    made = manifest.get("provenance", {})
+    made, earlier = manifest.get("provenance", {}), _why_earlier(manifest, folder)
     return Entry(
-        folder, folder.parent.name, manifest["key"], "whole", str(manifest.get("label", "")), size,
-        str(made.get("started", "")), made.get("seconds"), tuple(manifest["needs"]),
+        folder, folder.parent.name, manifest["key"], "earlier" if earlier else "whole", str(manifest.get("label", "")),
+        size, str(made.get("started", "")), made.get("seconds"), tuple(manifest["needs"]), earlier,
+        _made_for(made), tuple(_upgraded_from(manifest)),
     )  # fmt: skip
 
 
@@ -232,21 +226,52 @@ def _without_manifest(folder: Path, digits: str, state: State, label: str, probl
     return Entry(folder, folder.parent.name, digits, state, label, size_of(folder), changed, problem=problem)
 
 
-def _check(manifest: Any, folder: Path) -> None:
-    """ValueError unless it can be the manifest of the result in this folder."""
-    if not isinstance(manifest, dict) or not {"key", "spec", "needs", "record", "files"} <= manifest.keys():
-        raise ValueError("it is no manifest")
+def _manifest(folder: Path, *, checked: bool) -> dict[str, Any]:
+    """The manifest in a folder, as far as the one of any version can be told from what is none; ValueError for that."""
+    manifest = read_sealed(folder / MANIFEST, fields=FIELDS, checked=checked)
     key, needs, files, made = manifest["key"], manifest["needs"], manifest["files"], manifest.get("provenance", {})
-    if not isinstance(key, str) or not KEY.fullmatch(key) or not isinstance(needs, list):
+    if not isinstance(key, str) or not KEY.fullmatch(key):
         raise ValueError("its key is none")
-    if key[:DIGITS] != folder.name.partition(".")[0] or manifest.get("kind", folder.parent.name) != folder.parent.name:
-        raise ValueError("it is the manifest of another result")
-    if not all(isinstance(need, str) and KEY.fullmatch(need) for need in needs):
+    if not isinstance(needs, list) or not all(isinstance(need, str) and KEY.fullmatch(need) for need in needs):
         raise ValueError("a key that it needs is none")
     if not all(isinstance(part, dict) for part in (files, made, manifest["spec"], manifest["record"])):
         raise ValueError("it is no manifest")
     if not isinstance(made.get("seconds", 0.0), int | float):
         raise ValueError("its seconds are none")
+    if manifest.get("kind", folder.parent.name) != folder.parent.name or (
+        folder.name.partition(".")[0] not in map(head, [key, *_upgraded_from(manifest)])
+    ):
+        raise ValueError("it is the manifest of another result")
+    return manifest
+
+
+def _made_for(provenance: Mapping[str, Any]) -> str:
+    where = provenance.get("where")
+    return str(where.get("study", "")) if isinstance(where, dict) else ""
+
+
+def _upgraded_from(manifest: Mapping[str, Any]) -> list[str]:
+    """The keys that a result had under earlier versions of xadapt."""
+    keys = manifest.get("provenance", {}).get("upgraded_from", [])
+    if not isinstance(keys, list) or not all(isinstance(key, str) and KEY.fullmatch(key) for key in keys):
+        raise ValueError("a key that it had is none")
+    return keys
+
+
+def _why_earlier(manifest: Mapping[str, Any], folder: Path) -> str:
+    """Why a result has to be upgraded before it can be used, if it has."""
+    if "version" not in manifest:
+        return "an earlier version of xadapt wrote it"
+    return "" if head(manifest["key"]) == folder.name.partition(".")[0] else "its upgrade was stopped"
+
+
+def _check_key(manifest: Mapping[str, Any]) -> None:
+    """ValueError unless the key is that of kind, version, spec and needs."""
+    kind, version = manifest.get("kind"), manifest["version"]
+    if kind not in STAGE_VERSIONS or type(version) is not int:
+        raise ValueError("its kind or version is none")
+    if key_of(kind, version, manifest["spec"], manifest["needs"]) != manifest["key"]:
+        raise ValueError("its key is not that of its kind, version, spec and needs")
 
 
 def _check_files(files: Mapping[str, Any]) -> None:

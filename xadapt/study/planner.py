@@ -33,7 +33,7 @@ class Planner:
         self.source, self.backbone = found, found.backbone
         self.regimes = dict(recipe.regimes.items())
         self._behind: dict[tuple[str, ...], Stage] = {}  # what several cells rest on
-        self.where = {"backbone": recipe.backbone, "data": whole_path(recipe.data)}
+        self.where = {"backbone": recipe.backbone, "data": whole_path(recipe.data), "study": recipe.name}
         self.notes: list[str] = []
 
     def cell(self, target: str, regime: str, composition: str, intermediate: Sequence[str]) -> tuple[Stage, bool]:

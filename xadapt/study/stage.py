@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -33,12 +33,18 @@ def _check_stable(value: object) -> None:
         raise TypeError(f"{type(value).__name__} {value!r} in a stage spec has no stable form")
 
 
+def key_of(kind: str, version: int, spec: Mapping[str, Any], needs: Sequence[str]) -> str:
+    """sha256 of what a stage is and of the keys of what it needs; TypeError for a spec without one stable form."""
+    identity = {"kind": kind, "version": version, "spec": spec, "needs": list(needs)}
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Stage:
     """A node of the plan.
 
     spec is everything that can change the result (hashed); needs are the stages whose results it starts from
-    (hashed by key); where says how to run it here: backbone and data as the user named them (not hashed);
+    (hashed by key); where says how to run it here: backbone and data as the user named them, and for which study (not hashed);
     label is for people; examples estimates the rows that pass through the encoder, None if unknown.
     """
 
@@ -52,10 +58,4 @@ class Stage:
     @cached_property
     def key(self) -> str:
         """sha256 of what the stage is and of the keys of what it needs."""
-        identity = {
-            "kind": self.kind,
-            "version": STAGE_VERSIONS[self.kind],
-            "spec": self.spec,
-            "needs": [stage.key for stage in self.needs],
-        }
-        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+        return key_of(self.kind, STAGE_VERSIONS[self.kind], self.spec, [stage.key for stage in self.needs])

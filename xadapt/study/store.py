@@ -1,7 +1,6 @@
 """The Store: results at content addresses; claim, work aside, commit, provenance, verify; torch-free."""
 
 import functools
-import json
 import os
 import platform
 import shutil
@@ -13,13 +12,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from xadapt import __version__
-from xadapt.durable import checksum, sealed, sync, unsealed, write_durably
+from xadapt.durable import checksum, read_sealed, sync, write_sealed
 from xadapt.errors import UserError
 from xadapt.locks import holder, locked
-from xadapt.study.stage import Stage
+from xadapt.study.stage import STAGE_VERSIONS, Stage
+from xadapt.study.study_files import add_study, named_studies
 
 MANIFEST = "manifest.json"
 _PACKAGES = ("torch", "transformers", "adapters", "peft", "accelerate", "tokenizers", "datasets", "numpy")
@@ -75,9 +76,12 @@ class Store:
         if not path.is_file():
             return None
         try:
-            return Result(folder, unsealed(json.loads(path.read_bytes()), fields=FIELDS, checked=checked), cached=True)
+            manifest = read_sealed(path, fields=FIELDS, checked=checked)
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); delete {folder} and run again") from error
+        if "version" not in manifest:
+            raise UserError(f"{path}: an earlier version of xadapt wrote it; {upgrade_hint(self.root)}")
+        return Result(folder, manifest, cached=True)
 
     def run(self, stage: Stage, work: Callable[[Path], dict[str, Any]], *, waiting: Callable[[], None]) -> Result:
         """The stage's result: found, or made by `work(partial_folder)`, whose return value is the record.
@@ -138,15 +142,8 @@ class Store:
         return result
 
     def write_study(self, name: str, study: Mapping[str, Any]) -> None:
-        """Keep what a recipe asked for and which results answer it, for `compare`."""
-        folder = self.root / "studies"
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{name}.{os.getpid()}"
-        try:
-            write_durably(partial, json.dumps(study, indent=1, ensure_ascii=False))
-            os.replace(partial, folder / f"{name}.json")
-        finally:
-            partial.unlink(missing_ok=True)
+        """Keep what a recipe asked for and which results answer it, for `compare`; what was kept before stays, too."""
+        add_study(self.root, name, study)
 
     def study(self, name: str) -> dict[str, Any] | None:
         """One study by name, None where there is none that can be read."""
@@ -158,12 +155,8 @@ class Store:
         return found if isinstance(found, dict) else None
 
     def studies(self) -> dict[str, dict[str, Any]]:
-        """All studies by name, oldest first; UserError for one that cannot be read."""
-        files = sorted((self.root / "studies").glob("*.json"), key=lambda file: file.stat().st_mtime)
-        try:
-            return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
-        except ValueError as error:
-            raise UserError(f"{self.root / 'studies'} holds a damaged study ({error}); run its recipe again") from error
+        """The latest version of all studies by name, oldest first; UserError for one that cannot be read."""
+        return {name: dict(content) for name, content in named_studies(self.root, ()).items()}
 
 
 @dataclass(frozen=True)
@@ -207,6 +200,7 @@ class _Claim:
         manifest = {
             "key": stage.key,
             "kind": stage.kind,
+            "version": STAGE_VERSIONS[stage.kind],
             "label": stage.label,
             "spec": stage.spec,
             "needs": [need.key for need in stage.needs],
@@ -214,15 +208,19 @@ class _Claim:
             "provenance": _provenance(stage, self.started, seconds, together),
             "files": {name: checksum(partial / name) for name in _files(partial)},
         }
-        whole = sealed(manifest)
-        write_durably(partial / MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=True))
+        written = write_sealed(partial / MANIFEST, manifest, sort_keys=True)
         for inside in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
             sync(inside)
         shutil.rmtree(self.folder, ignore_errors=True)  # a folder without a manifest is no result
         os.rename(partial, self.folder)
         sync(self.folder.parent)
         shutil.rmtree(self.folder / PROGRESS, ignore_errors=True)  # not before there is nothing more to go on to
-        return Result(self.folder, whole, cached=False)
+        return Result(self.folder, written, cached=False)
+
+
+def upgrade_hint(root: Path) -> str:
+    """What to do about what an earlier version wrote into a store."""
+    return f"`xadapt store upgrade --store {quote(str(root))}` gives what lies there the form and keys of this version"
 
 
 def verify(result: Result) -> None:

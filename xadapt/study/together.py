@@ -16,7 +16,6 @@ from xadapt.study.train_stage import Train
 from xadapt.tasks.user import task_of
 from xadapt.training.cost import Peak, peak_memory
 from xadapt.training.device import make_accelerator
-from xadapt.training.log import JsonLog
 from xadapt.training.loop import Training
 from xadapt.training.result import FitResult
 from xadapt.training.together import Together
@@ -127,14 +126,14 @@ class _Run:
         encoder = shared.encoder
         self.parameters = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
         self.heads = self.train.heads(encoder)
-        self.log = JsonLog(self.train.log_file)
-        logs.callback(self.log.close)
-        monitors = [self.log, *self.train.around.reporter.monitors(self.train.around.stage)]
+        log = self.train.open_log()
+        logs.callback(log.close)
+        monitors = [log, *self.train.around.reporter.monitors(self.train.around.stage)]
         return self.train.training(encoder, self.heads, self.found, accelerator, monitors)
 
     def end(self, ended: FitResult | Exception, shared: SharedEncoder, peak: Peak) -> Made:
         """Write the artefact; the record, or what went wrong."""
-        self.log.close()
+        self.train.log.close()
         if isinstance(ended, Exception):
             return ended
         peak.read()

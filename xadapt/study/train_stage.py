@@ -1,6 +1,5 @@
 """The train stage: from rows of one task, or of several, to an artefact."""
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -78,7 +77,7 @@ class Train:
         encoder, heads, trimmed, found = self._model(found)
         accelerator = make_accelerator(self.settings.dtype)
         self.require_space(encoder, heads.values())
-        with JsonLog(self.log_file) as log, peak_memory(accelerator.device) as self.peak:
+        with self.open_log() as log, peak_memory(accelerator.device) as self.peak:
             monitors = [log, *self.around.reporter.monitors(self.around.stage)]
             result = self.training(encoder, heads, found, accelerator, monitors).run()
         if trimmed:
@@ -136,15 +135,15 @@ class Train:
     ) -> dict[str, Any]:  # fmt: skip
         """Write what lies beside the encoder's own files; the record. trainable counts the encoder's parameters."""
         save_file(_head_tensors(heads), self.around.folder / "head.safetensors")
-        shutil.copyfile(self.log_file, self.around.folder / "log.jsonl")  # checkpoints need theirs to the end
+        self.log.copy(self.around.folder / "log.jsonl")  # checkpoints need theirs to the end
         write_check(self.around.folder, encoder, examples, heads)
         return self._record(result, trainable + sum(p.numel() for head in heads.values() for p in head.parameters()))
 
-    @property
-    def log_file(self) -> Path:
-        """Where the log grows; it goes to the artefact with the rest."""
+    def open_log(self) -> JsonLog:
+        """The log, where it grows beside the checkpoints; it goes to the artefact with the rest."""
         self.around.progress.mkdir(exist_ok=True)
-        return self.around.progress / "log.jsonl"
+        self.log = JsonLog(self.around.progress / "log.jsonl")
+        return self.log
 
     def _settings(self) -> TrainingSettings:
         """The stage's numbers, in the data type that an earlier start went on in."""

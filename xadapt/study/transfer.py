@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from xadapt.durable import sync
+from xadapt.durable import open_file, sync, write_sealed
 from xadapt.errors import UserError, short
 from xadapt.locks import locked
 from xadapt.study.integrity import fault_of
@@ -20,12 +20,11 @@ from xadapt.study.inventory import (
     head,
     list_entries,
     lock_of,
-    open_file,
     pick,
     read_manifest,
 )
-from xadapt.study.store import MANIFEST, Store
-from xadapt.study.study_files import NAME, StudyFile, get_study, read_studies, whole
+from xadapt.study.store import MANIFEST, upgrade_hint
+from xadapt.study.study_files import NAME, StudyFile, put_study, read_studies, study_path, versions, whole
 
 How = Literal["copied", "there", "replaced"]
 _CHUNK = 1 << 20
@@ -57,13 +56,17 @@ def choose(source: Path, *, keys: Sequence[str] = (), study: str | None = None, 
     if not entries and not studies:
         raise UserError(f"'{source}' holds no results; give the folder of a store")
     if study is not None:
-        studies = [get_study(studies, study, root=source)]
+        studies = versions(studies, study, root=source)
     if keys or study is not None:
-        named = {pick(entries, key, root=source).key for key in keys} or studies[0].stages
+        named = {pick(entries, key, root=source).key for key in keys} or {
+            key for each in studies for key in each.stages
+        }
         entries = list(behind(named, entries).values())
     else:
         entries = list(behind((entry.key for entry in entries), entries).values())
     for entry in entries:
+        if entry.state == "earlier":
+            raise UserError(f"{entry.folder / MANIFEST}: {entry.problem}; {upgrade_hint(source)}")
         if entry.state == "damaged":
             raise UserError(f"{entry.folder / MANIFEST} is damaged ({entry.problem}); {_remedy(entry, source)}")
     studies = [] if keys else [whole(each) for each in studies]
@@ -113,7 +116,7 @@ def _bring(entry: Entry, folder: Path, waiting: Callable[[Entry], None]) -> How:
 def _same(entry: Entry, folder: Path) -> bool:
     """Whether the result is there and whole; UserError for another one in its place, OSError if that cannot be read."""
     try:
-        manifest, _ = read_manifest(folder)
+        manifest = read_manifest(folder)
     except ValueError:
         return False
     if manifest["key"] != entry.key:
@@ -128,8 +131,7 @@ def _copy(entry: Entry, incoming: Path) -> None:
     try:
         if source.is_symlink():
             raise ValueError("it lies in a link")
-        with open_file(source / MANIFEST, links=False):
-            manifest, data = read_manifest(source)
+        manifest = read_manifest(source)
         if manifest["key"] != entry.key:
             raise ValueError("it is the manifest of another result")
         for name, facts in manifest["files"].items():
@@ -138,7 +140,7 @@ def _copy(entry: Entry, incoming: Path) -> None:
         raise UserError(f"{source / name} is refused ({error}); {remedy}") from error
     except (FileNotFoundError, NotADirectoryError, FileExistsError) as error:
         raise UserError(f"{source / name} is missing, or names a folder and a file at once; {remedy}") from error
-    _write(incoming / MANIFEST, data)
+    write_sealed(incoming / MANIFEST, manifest, sort_keys=True)
     for folder in (incoming, *(path for path in incoming.rglob("*") if path.is_dir())):
         sync(folder)
 
@@ -165,46 +167,35 @@ def _copy_file(source: Path, incoming: Path, name: str, facts: Mapping[str, Any]
         raise ValueError("it is not what was written: checksum")
 
 
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _renamed(studies: Collection[StudyFile], rename: str | None) -> tuple[StudyFile, ...]:
     if rename is None:
         return tuple(studies)
     if not NAME.fullmatch(rename):
         raise UserError(f"--as {short(rename)} is no name of a study; take letters, digits, '.', '_' and '-'")
-    if len(studies) != 1:
-        raise UserError(f"--as '{rename}' names one study, but there are {len(studies)}; choose one with --study")
-    (study,) = studies
-    return (replace(study, name_there=rename),)
+    if (count := len({study.name for study in studies})) != 1:
+        raise UserError(f"--as '{rename}' names one study, but there are {count}; choose one with --study")
+    return tuple(replace(study, name_there=rename) for study in studies)
 
 
 def _refuse_other_studies(studies: Sequence[StudyFile], target: Path) -> None:
-    """UserError, before anything is copied, if a study of the same name says something else."""
-    there = {study.name: study for study in read_studies(target)}
+    """UserError, before anything is copied, if the same version of a study says something else."""
+    there = {(study.name, study.version): study for study in read_studies(target)}
     for study in studies:
-        other = there.get(study.name_there or study.name)
+        other = there.get((study.name_there or study.name, study.version))
         if other and other.content != study.content:
             raise UserError(
-                f"study '{study.name}' is in '{target}' with other content; give it another name with --study "
+                f"study '{study.title}' is in '{target}' with other content; give it another name with --study "
                 f"{study.name} --as NAME, or delete {other.path}"
             )
 
 
 def _bring_study(study: StudyFile, target: Path) -> None:
-    """As it was written, with its age, by which studies are ordered; one that is there is kept."""
+    """A version as it was written, with its age, by which studies are ordered; one that is there is kept."""
     name = study.name_there or study.name
-    path = target / "studies" / f"{name}.json"
-    if path.exists():
-        return
-    Store(target).write_study(name, study.content)
-    with suppress(OSError):
-        status = study.path.stat()
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    if put_study(target, name, study.version, study.content):
+        with suppress(OSError):
+            status = study.path.stat()
+            os.utime(study_path(target, name, study.version), ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _remedy(entry: Entry, root: Path) -> str:

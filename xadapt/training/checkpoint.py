@@ -1,6 +1,5 @@
 """Checkpoints of a training: written aside, checksummed, and complete before an older one goes."""
 
-import json
 import os
 import shutil
 import time
@@ -13,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from xadapt.durable import checksum, sealed, sync, unsealed, write_durably
+from xadapt.durable import checksum, read_sealed, sync, write_sealed
 from xadapt.errors import UserError
 from xadapt.training.settings import SaveEvery
 
@@ -91,8 +90,7 @@ class Checkpoints:
     def values(self, step: int) -> dict[str, Any] | None:
         """What JSON holds of a checkpoint, its tensors unread; None if that is damaged."""
         try:
-            text = (self._of(step) / VALUES).read_text(encoding="utf-8")
-            return unsealed(json.loads(text), fields={"step", "file", "values", "checksum"})
+            return read_sealed(self._of(step) / VALUES, fields={"step", "file", "values"})
         except (OSError, ValueError):
             return None
 
@@ -101,8 +99,7 @@ class Checkpoints:
         partial.mkdir()
         save_file(dict(checkpoint.tensors), partial / TENSORS)
         values = {"step": checkpoint.step, "file": checksum(partial / TENSORS), "values": checkpoint.values}
-        write_durably(partial / VALUES, json.dumps(sealed(values)))
-        sync(partial)
+        write_sealed(partial / VALUES, values)
         shutil.rmtree(self._of(checkpoint.step), ignore_errors=True)  # a damaged one, or the same again
         os.rename(partial, self._of(checkpoint.step))
         sync(self.folder)

@@ -18,16 +18,16 @@ _SCHEDULE = ("last_epoch", "_step_count", "_last_lr")
 
 @runtime_checkable
 class Rewindable(Protocol):
-    """A monitor whose record goes back to where a checkpoint was taken: `mark` says where, `rewind` goes there.
+    """A monitor whose record goes back to where a checkpoint was taken: `mark` says where, in JSON, `rewind` goes there.
 
-    reaches says whether the record is that long.
+    reaches says whether the record is still as it was there; rewind without a mark goes to the beginning.
     """
 
-    def mark(self) -> int: ...
+    def mark(self) -> Any: ...
 
-    def reaches(self, mark: int) -> bool: ...
+    def reaches(self, mark: Any) -> bool: ...
 
-    def rewind(self, mark: int) -> None: ...
+    def rewind(self, mark: Any) -> None: ...
 
 
 def captured(training: "Training") -> Checkpoint:
@@ -58,16 +58,16 @@ def captured(training: "Training") -> Checkpoint:
 def begin_logs(training: "Training") -> None:
     """Drop what an earlier start told that is not gone on from."""
     for log in _logs(training):
-        log.rewind(0)
+        log.rewind(None)
 
 
 def restorable(training: "Training", found: Checkpoint) -> bool:
-    """Whether the log of a training reaches to where a checkpoint was taken."""
+    """Whether the log of a training reaches to where a checkpoint was taken, and is up to there what was written."""
     return all(log.reaches(mark) for log, mark in _marked(training, found))
 
 
 def restore(training: "Training", found: Checkpoint) -> bool:
-    """Put a training where a checkpoint was taken; False, with nothing changed, if its log does not reach there."""
+    """Put a training where a checkpoint was taken; False, with nothing changed, if its log does not lead there."""
     values, tensors = found.values, found.tensors
     if not restorable(training, found):
         return False
@@ -106,7 +106,7 @@ def set_random_states(training: "Training", states: Mapping[str, Tensor]) -> Non
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
-def _marked(training: "Training", found: Checkpoint) -> list[tuple[Rewindable, int]]:
+def _marked(training: "Training", found: Checkpoint) -> list[tuple[Rewindable, Any]]:
     """The logs, each with its mark in a checkpoint; only the main of several processes keeps any."""
     return list(zip(_logs(training), found.values["marks"] if training.ranks.main else [], strict=True))
 

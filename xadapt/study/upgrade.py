@@ -1,0 +1,198 @@
+"""An earlier version's store in the form of this one: results under the keys they have now, studies sealed; torch-free.
+
+Nothing is computed again: a result's new key follows from its manifest. What changed since, change by change, is in
+CONVERSIONS.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from xadapt.durable import sync, write_sealed
+from xadapt.locks import locked
+from xadapt.study.cleaning import refuse_while_running
+from xadapt.study.inventory import Entry, behind, head, list_entries, lock_of, read_earlier_manifest
+from xadapt.study.stage import STAGE_VERSIONS, key_of
+from xadapt.study.store import MANIFEST
+from xadapt.study.study_files import StudyFile, read_earlier_study, read_studies
+
+
+@dataclass(frozen=True)
+class Made:
+    """A result as a manifest of an earlier version has it: its stage's kind and spec, its record, and where it was made.
+
+    where has the backbone and the data as the user named them then.
+    """
+
+    kind: str
+    spec: Mapping[str, Any]
+    record: Mapping[str, Any]
+    where: Mapping[str, Any]
+
+
+class CannotCarry(ValueError):
+    """Why a result of an earlier version cannot stand for one of this."""
+
+
+# one change of what specs say: the spec of a result as this version writes it; CannotCarry where it cannot be told
+Conversion = Callable[[Made], Mapping[str, Any]]
+CONVERSIONS: tuple[Conversion, ...] = ()
+
+
+@dataclass(frozen=True)
+class Move:
+    """A result that can be used again: what its manifest says from now on, and where it will lie."""
+
+    entry: Entry
+    manifest: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return self.entry.folder.with_name(head(self.manifest["key"]))
+
+
+@dataclass(frozen=True)
+class Left:
+    """What stays as it is, and why; key is its first digits, empty for a study."""
+
+    path: Path
+    label: str
+    why: str
+
+
+@dataclass(frozen=True)
+class SealedStudy:
+    """A study with the new keys; dropped counts the cells whose evaluations cannot be carried over."""
+
+    study: StudyFile
+    content: Mapping[str, Any]
+    dropped: int
+
+
+@dataclass
+class Upgrade:
+    """What is done, and what is not; unfinished are the folders that nothing is known of, and that stay."""
+
+    moves: list[Move] = field(default_factory=list)
+    studies: list[SealedStudy] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
+    unfinished: int = 0
+
+
+@dataclass
+class _Keys:
+    """What became of the keys of earlier versions: the new ones, and those whose results cannot be carried over."""
+
+    new: dict[str, str]
+    lost: set[str] = field(default_factory=set)
+
+
+def plan_upgrade(root: Path, conversions: Sequence[Conversion] = CONVERSIONS) -> Upgrade:
+    """What an upgrade of a store would do; UserError while a stage runs there, and where it is no store."""
+    entries = list_entries(root)
+    refuse_while_running(entries, root, instead="stop it")
+    upgrade = Upgrade(unfinished=sum(not entry.is_result for entry in entries))
+    keys = _Keys(
+        {old: entry.key for entry in entries for old in (entry.key, *entry.formerly) if entry.state == "whole"}
+    )
+    ordered = behind((entry.key for entry in entries), entries).values()  # each after what it needs
+    for entry in [entry for entry in ordered if entry.state in ("earlier", "damaged")]:
+        _plan_result(entry, keys, conversions, upgrade)
+    for study in read_studies(root):
+        if study.earlier:
+            _plan_study(study, keys, upgrade)
+    return upgrade
+
+
+def carry_out(upgrade: Upgrade, *, waiting: Callable[[Entry], None]) -> Iterator[Move | SealedStudy]:
+    """Do it, and tell of each result and study that is done; killed anywhere and planned again, it comes to the same.
+
+    A result gets its new manifest where it lies and then its new name, in one rename, under the locks of both places.
+    """
+    for move in upgrade.moves:
+        if _moved(move, waiting):
+            yield move
+    for sealed in upgrade.studies:
+        path = sealed.study.path
+        status = path.stat()
+        write_sealed(path, sealed.content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # studies are ordered by age
+        yield sealed
+
+
+def _plan_result(entry: Entry, keys: _Keys, conversions: Sequence[Conversion], upgrade: Upgrade) -> None:
+    try:
+        manifest = read_earlier_manifest(entry.folder)
+        if "version" not in manifest:
+            manifest = _converted(manifest, entry.kind, keys, conversions)
+    except (ValueError, OSError) as error:  # CannotCarry, too
+        keys.lost |= {entry.key, *entry.formerly}
+        upgrade.left.append(Left(entry.folder, entry.label, str(error)))
+        return
+    move = Move(entry, manifest)
+    keys.new |= dict.fromkeys((entry.key, *manifest.get("provenance", {}).get("upgraded_from", ())), manifest["key"])
+    if move.folder != entry.folder and (move.folder / MANIFEST).exists():
+        upgrade.left.append(Left(entry.folder, entry.label, f"{move.folder} has its result already"))
+        return
+    upgrade.moves.append(move)
+
+
+def _converted(
+    manifest: Mapping[str, Any], kind: str, keys: _Keys, conversions: Sequence[Conversion]
+) -> dict[str, Any]:
+    """The manifest that this version would have written; CannotCarry if that cannot be told or would hold other numbers."""
+    old, version, provenance = manifest["key"], STAGE_VERSIONS[kind], dict(manifest.get("provenance", {}))
+    if key_of(kind, version, manifest["spec"], manifest["needs"]) != old:
+        raise CannotCarry(
+            "its key is not that of what it says, or its numbers are those of another version of `" + kind + "`"
+        )
+    for need in manifest["needs"]:
+        if need not in keys.new:
+            why = "cannot be carried over" if need in keys.lost else "is not in the store"
+            raise CannotCarry(f"what it was made from, {head(need)}, {why}")
+    made = Made(kind, manifest["spec"], manifest["record"], provenance.get("where", {}))
+    for convert in conversions:
+        made = replace(made, spec=convert(made))
+    needs = [keys.new[need] for need in manifest["needs"]]
+    key = key_of(kind, version, made.spec, needs)
+    if key != old:
+        provenance["upgraded_from"] = [*provenance.get("upgraded_from", ()), old]
+    changed = {"key": key, "version": version, "spec": made.spec, "needs": needs, "provenance": provenance}
+    return {**manifest, "kind": kind, **changed}
+
+
+def _plan_study(study: StudyFile, keys: _Keys, upgrade: Upgrade) -> None:
+    """Put the new keys in; what was never finished keeps its own, under which nothing is ever found."""
+    try:
+        content = read_earlier_study(study.path)
+    except (ValueError, OSError) as error:
+        upgrade.left.append(Left(study.path, study.title, str(error)))
+        return
+    cells = [
+        {**cell, "evaluation": keys.new.get(cell["evaluation"], cell["evaluation"])}
+        for cell in content["cells"] if cell["evaluation"] not in keys.lost
+    ]  # fmt: skip
+    changed = {**content, "cells": cells}
+    if "stages" in content:
+        changed["stages"] = [keys.new.get(key, key) for key in content["stages"] if key not in keys.lost]
+    upgrade.studies.append(SealedStudy(study, changed, len(content["cells"]) - len(cells)))
+
+
+def _moved(move: Move, waiting: Callable[[Entry], None]) -> bool:
+    """Give a result its manifest and its place; False if another process has done it."""
+    old, new = move.entry.folder, move.folder
+    with ExitStack() as locks:
+        for lock in sorted({lock_of(old), lock_of(new)}):  # so that no two wait for each other
+            locks.enter_context(locked(lock, lambda: waiting(move.entry)))
+        if not (old / MANIFEST).is_file() or (new != old and (new / MANIFEST).exists()):
+            return False
+        write_sealed(old / MANIFEST, move.manifest, sort_keys=True)
+        if new != old:
+            shutil.rmtree(new, ignore_errors=True)  # a folder without a manifest is no result
+            os.rename(old, new)
+            sync(new.parent)
+    return True
