@@ -86,16 +86,18 @@ def list_studies(store: Store = "runs", as_json: Json = False) -> None:
 @store_app.command("show")
 def show(name: Name, store: Store = "runs", as_json: Json = False) -> None:
     """Show one result: what it is, its record, what made it, what it needs and what needs it, its files; or a study."""
-    from xadapt.study.inventory import list_entries, pick
-    from xadapt.study.study_files import get_study, read_studies
+    from xadapt.study.inventory import Entry, list_entries
+    from xadapt.study.removal import named
+    from xadapt.study.study_files import read_studies, whole
 
     root = Path(store)
-    entries, studies = list_entries(root), read_studies(root)
-    if any(name in (study.name, study.title) for study in studies):
-        study = get_study(studies, name, root=root)
-        facts = {**_study_record(study, {entry.key for entry in entries if entry.state == "whole"}), **study.content}
+    entries = list_entries(root)
+    found = named(name, entries, read_studies(root), root)[-1]
+    if isinstance(found, Entry):
+        facts = _facts(found, entries, root)
     else:
-        facts = _facts(pick(entries, name, root=root), entries, root)
+        there = {entry.key for entry in entries if entry.state == "whole"}
+        facts = {**_study_record(whole(found), there), **found.content}
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
         return

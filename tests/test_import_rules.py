@@ -22,7 +22,7 @@ TORCH_FREE = (
     "xadapt.workers.local_pool", "xadapt.workers.ray_pool", "xadapt.workers.resources", "xadapt.workers.start",
     "xadapt.study.sweep", "xadapt.study.recipe_errors", "xadapt.study.looked_up", "xadapt.study.estimate", "xadapt_cli.plan",
     "xadapt.study.study_files", "xadapt.study.inventory", "xadapt.study.integrity", "xadapt.study.cleaning", "xadapt.study.transfer",
-    "xadapt_cli.store",
+    "xadapt.study.removal", "xadapt.study.upgrade", "xadapt_cli.store", "xadapt_cli.store_removal",
     "xadapt.study.field_errors", "xadapt.study.tracking", "xadapt.training.trackers",
     "xadapt.study.collect", "xadapt.evaluation.submission", "xadapt.evaluation.submission_files", "xadapt.analysis",
     "xadapt.evaluation.own_rows", "xadapt.evaluation.own_records", "xadapt.evaluation.submission_export", "xadapt.regimes.compositions", "xadapt_cli.export",

@@ -14,7 +14,7 @@ from xadapt.durable import sealed
 from xadapt.errors import UserError
 from xadapt.study.integrity import check_result, check_studies
 from xadapt.study.inventory import Entry, behind, chosen, list_entries, lock_of, pick
-from xadapt.study.stage import Stage
+from xadapt.study.stage import Stage, key_of
 from xadapt.study.store import Store
 from xadapt.study.study_files import get_study, read_studies
 
@@ -141,6 +141,8 @@ def test_damage_to_any_file_is_reported_with_its_remedy(store: Store, name: str,
         {"files": {"manifest.json": {"sha256": "0" * 64, "bytes": 1}}}, {"files": {"a": 3}}, {"files": []},
         {"files": {"a": {"sha256": "0" * 64, "bytes": "1"}}}, {"needs": ["../../x"]}, {"needs": {}}, {"key": "0" * 64},
         {"key": 3}, {"kind": "average"}, {"provenance": 3}, {"provenance": {"seconds": "long"}}, {"record": None},
+        {"spec": {"number": 2}}, {"needs": ["0" * 64]}, {"version": 1}, {"version": "2"}, {"version": None}, {"spec": {"a": "\ud800"}},
+        {"provenance": {"upgraded_from": 3}}, {"provenance": {"upgraded_from": ["x"]}},
     ],
 )  # fmt: skip
 def test_a_manifest_with_a_right_seal_and_wrong_content_is_damaged(store: Store, change: dict[str, Any]) -> None:
@@ -149,6 +151,17 @@ def test_a_manifest_with_a_right_seal_and_wrong_content_is_damaged(store: Store,
     path.write_text(json.dumps(sealed({**manifest, **change})))
     (problem,) = (problem for entry in list_entries(store.root) for problem in check_result(entry))
     assert problem.path == path
+
+
+def test_a_result_of_another_version_of_its_algorithm_is_whole(store: Store) -> None:
+    """Nothing finds it any more, but it is what it says."""
+    folder = store.folder(STAGE)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    key = key_of("train", 1, manifest["spec"], [])
+    (folder / "manifest.json").write_text(json.dumps(sealed({**manifest, "version": 1, "key": key})))
+    folder.rename(folder.with_name(key[:16]))
+    (entry,) = (entry for entry in list_entries(store.root) if entry.key == key)
+    assert list(check_result(entry)) == []
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "null", "{}", "", "\0", '{"key": "\\ud800"}'])

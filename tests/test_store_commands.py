@@ -41,7 +41,7 @@ def test_show_tells_what_is_around_a_result(store: Store) -> None:
     facts = json.loads(ok("store", "show", STAGE.key[:6], "--json", "--store", store.root).out)
     assert (facts["spec"], facts["record"]["steps"], facts["needs"]) == ({"number": 1}, 3, [])
     assert facts["needed by"] == [f"evaluate/{AFTER.key[:16]} {AFTER.label}"]
-    assert json.loads(ok("store", "show", AFTER.key, "--json", "--store", store.root).out)["studies"] == ["s"]
+    assert json.loads(ok("store", "show", AFTER.key, "--json", "--store", store.root).out)["studies"] == ["s@1"]
     out = ok("store", "show", AFTER.key[:6], "--store", store.root).out
     assert f"train/{STAGE.key[:16]}" in out
     failed = partial(store, made_up(1))

@@ -175,11 +175,13 @@ def hostile(folder: Path, secret: Path, how: str) -> None:
         (folder / "log.jsonl").write_bytes(b"x" * 5_000_000)
     elif how == "file and folder":
         change_manifest(folder, files={name: facts(folder / "log.jsonl") for name in ("log.jsonl", "log.jsonl/x")})
+    elif how == "spec":
+        change_manifest(folder, spec={"number": "another"})
     elif how == "need":
         change_manifest(folder, needs=["../" * 20 + "etc"])
 
 
-HOSTILE = ["above", "absolute", "link", "folder link", "manifest link", "result link", "pipe", "endless", "need", "file and folder"]  # fmt: skip
+HOSTILE = ["above", "absolute", "link", "folder link", "manifest link", "result link", "pipe", "endless", "need", "spec", "file and folder"]  # fmt: skip
 
 
 @pytest.mark.parametrize("how", HOSTILE)

@@ -42,7 +42,7 @@ def plan_removal(root: Path, names: Sequence[str], *, results: bool = False) -> 
     gone: dict[Path, StudyFile] = {}
     picked: dict[Path, Entry] = {}
     for name in names:
-        for found in _named(name, entries, studies, root):
+        for found in named(name, entries, studies, root):
             if isinstance(found, StudyFile):
                 gone[found.path] = found
             else:
@@ -67,10 +67,10 @@ def remove(removal: Removal) -> Iterator[tuple[Path, bool]]:
         yield entry.folder, drop(Waste(entry.folder, "named", entry.bytes, entry.label))
 
 
-def _named(
+def named(
     name: str, entries: Sequence[Entry], studies: Sequence[StudyFile], root: Path
 ) -> Sequence[StudyFile] | Sequence[Entry]:
-    """The versions of a study, or the one result; a study comes before a key that begins like its name."""
+    """The versions of a study, or the one result, that a name means; a study comes before a key that begins like its name."""
     if any(name in (study.name, study.title) for study in studies):
         return versions(studies, name, root=root)
     if not _HEX.fullmatch(name):

@@ -96,9 +96,9 @@ def plan_upgrade(root: Path, conversions: Sequence[Conversion] = CONVERSIONS) ->
     entries = list_entries(root)
     refuse_while_running(entries, root, instead="stop it")
     upgrade = Upgrade(unfinished=sum(not entry.is_result for entry in entries))
-    keys = _Keys(
-        {old: entry.key for entry in entries for old in (entry.key, *entry.formerly) if entry.state == "whole"}
-    )
+    # those of this version, also where an upgrade was stopped before the result had its new place
+    done = [e for e in entries if e.state == "whole" or (e.state == "earlier" and e.folder.name != head(e.key))]
+    keys = _Keys({old: entry.key for entry in done for old in (entry.key, *entry.formerly)})
     ordered = behind((entry.key for entry in entries), entries).values()  # each after what it needs
     for entry in [entry for entry in ordered if entry.state in ("earlier", "damaged")]:
         _plan_result(entry, keys, conversions, upgrade)
@@ -119,6 +119,7 @@ def carry_out(upgrade: Upgrade, *, waiting: Callable[[Entry], None]) -> Iterator
     for sealed in upgrade.studies:
         path = sealed.study.path
         status = path.stat()
+        _drop_drafts(path)
         write_sealed(path, sealed.content)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # studies are ordered by age
         yield sealed
@@ -190,9 +191,16 @@ def _moved(move: Move, waiting: Callable[[Entry], None]) -> bool:
             locks.enter_context(locked(lock, lambda: waiting(move.entry)))
         if not (old / MANIFEST).is_file() or (new != old and (new / MANIFEST).exists()):
             return False
+        _drop_drafts(old / MANIFEST)
         write_sealed(old / MANIFEST, move.manifest, sort_keys=True)
         if new != old:
             shutil.rmtree(new, ignore_errors=True)  # a folder without a manifest is no result
             os.rename(old, new)
             sync(new.parent)
     return True
+
+
+def _drop_drafts(path: Path) -> None:
+    """What an upgrade that was killed had not given its name yet."""
+    for draft in path.parent.glob(f".{path.name}.*"):
+        draft.unlink(missing_ok=True)
