@@ -20,7 +20,7 @@ from xadapt.durable import checksum, read_sealed, sync, write_sealed
 from xadapt.errors import UserError
 from xadapt.locks import holder, locked
 from xadapt.study.stage import STAGE_VERSIONS, Stage
-from xadapt.study.study_files import add_study, named_studies
+from xadapt.study.study_files import add_study, named_studies, read_studies
 
 MANIFEST = "manifest.json"
 _PACKAGES = ("torch", "transformers", "adapters", "peft", "accelerate", "tokenizers", "datasets", "numpy")
@@ -146,13 +146,9 @@ class Store:
         add_study(self.root, name, study)
 
     def study(self, name: str) -> dict[str, Any] | None:
-        """One study by name, None where there is none that can be read."""
-        path = self.root / "studies" / f"{name}.json"
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
+        """The latest version of a study by name, None where there is none that can be read."""
+        found = [study for study in read_studies(self.root) if study.name == name and not study.problem]
+        return dict(max(found, key=lambda study: study.version).content) if found else None
 
     def studies(self) -> dict[str, dict[str, Any]]:
         """The latest version of all studies by name, oldest first; UserError for one that cannot be read."""
