@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _ROW = ("regime", "composition", "intermediate", "seed", "point")
 _OF = "Of the study's rows: "
 
-Study = Annotated[str, typer.Argument(metavar="STUDY", help="The study's name, or NAME@2; `xadapt store studies` lists them.")]
+Study = Annotated[
+    str, typer.Argument(metavar="STUDY", help="The study's name, or NAME@2; `xadapt store studies` lists them.")
+]
 Xtreme = Annotated[
     str, typer.Option("--xtreme", metavar="DIR", help="A new folder, where <task>/test-<lang> files are written.")
 ]
