@@ -1,13 +1,14 @@
 """The Backbone: an XLM-R encoder and its tokenizer, loaded afresh for every stage."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
 from xadapt.errors import UserError
@@ -95,6 +96,28 @@ def load_encoder(folder: Path) -> PreTrainedModel:
     _refuse(folder, beside, f"are none of an XLM-R encoder such as {CONFIG} describes")
     encoder.name_or_path = encoder.config.name_or_path = str(folder)
     return encoder
+
+
+@contextmanager
+def fitting(file: Path, tensors: Mapping[str, Tensor], encoder: nn.Module, *, part: str) -> Iterator[None]:
+    """Inside, a library loads a file's tensors; UserError unless they are all of the encoder with `part` in their names.
+
+    Libraries load what fits, and leave the rest as it was drawn.
+    """
+    failed: RuntimeError | None = None
+    try:
+        yield
+    except RuntimeError as error:  # of other shapes, as a rule
+        failed = error
+    expected = {name: tensor.shape for name, tensor in encoder.state_dict().items() if part in name}
+    names = sorted(tensors.keys() | expected.keys())
+    if wrong := [name for name in names if name not in tensors or tensors[name].shape != expected.get(name)]:
+        raise UserError(
+            f"{file}: {len(wrong)} tensors are missing, do not belong there or have other shapes, the first is "
+            f"'{wrong[0]}'; use the backbone that it was trained on, or train it again"
+        ) from failed
+    if failed:
+        raise failed
 
 
 def _config(folder: Path) -> XLMRobertaConfig:
