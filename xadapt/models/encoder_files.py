@@ -1,7 +1,9 @@
 """Which files of an encoder's folder are opened: they identify it, and no other is read; torch-free."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,18 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds {short(content)} instead of an object; save the model again")
     return content
+
+
+def content_hash(path: Path) -> str:
+    """The sha256 of a file, computed once in a process for a file of this size and time; OSError as from any read."""
+    status = path.stat()
+    return _hashed(str(path), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _hashed(path: str, size: int, mtime_ns: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _settings(folder: Path) -> dict[str, Any]:

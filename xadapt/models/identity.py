@@ -8,7 +8,7 @@ from shlex import quote
 
 from xadapt.data.manifest import check_complete, read_manifest
 from xadapt.errors import UserError, short
-from xadapt.models.encoder_files import CONFIG, PIECES, TOKENIZER, opened_files, read_json
+from xadapt.models.encoder_files import CONFIG, PIECES, TOKENIZER, content_hash, opened_files, read_json
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "sentencepiece.bpe.model")
 MODEL_FILES = ("config.json", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
@@ -124,13 +124,5 @@ def _folder_hash(folder: Path) -> str:
 def _hash_of(folder: Path, files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        status = file.stat()
-        name = file.relative_to(folder).as_posix()
-        digest.update(f"{name}:{_file_hash(str(file), status.st_size, status.st_mtime_ns)};".encode())
+        digest.update(f"{file.relative_to(folder).as_posix()}:{content_hash(file)};".encode())
     return digest.hexdigest()
-
-
-@lru_cache(maxsize=64)
-def _file_hash(path: str, size: int, mtime_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
