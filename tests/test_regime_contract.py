@@ -23,9 +23,11 @@ from typing import Any
 import pytest
 import torch
 from fingerprints import digest
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from xadapt.errors import UserError
 from xadapt.models.backbone import Backbone, load_encoder
 from xadapt.models.heads import ClassificationHead, TaggingHead
 from xadapt.models.task_model import MultiTaskModel, OfTask, TaskModel
@@ -219,3 +221,27 @@ def test_the_trainable_count_is_the_formulas(regime: str, composition: str, kits
     expected = trainable_parameters(SPECS[regime], shape) + attention
     assert sum(p.numel() for _, p in kits[regime].regime.trainable(encoder)) == expected
     assert sum(p.numel() for p in encoder.parameters() if p.requires_grad) == expected
+
+
+@pytest.mark.parametrize("change", ["missing", "more", "shape"])
+@cells(EVERY)
+def test_tensors_that_are_not_the_modules_are_refused(
+    regime: str, composition: str, change: str, kits: dict[str, Kit], tmp_path: Path
+) -> None:
+    """In any file of an artefact; libraries would load what fits and leave the rest as it was drawn."""
+    kit = kits[regime]
+    kit.regime.save(kit.attach(composition), tmp_path, name="target")
+    for file in sorted(tmp_path.rglob("*.safetensors")):
+        whole = load_file(file)
+        changed, last = dict(whole), max(whole)
+        if change == "missing":
+            del changed[last]
+        elif change == "more":
+            changed[f"{last}.more"] = whole[last].clone()
+        else:
+            changed[last] = whole[last][:1].clone()
+        save_file(changed, file, metadata={"format": "pt"})
+        with pytest.raises(UserError):
+            kit.regime.load(kit.backbone, tmp_path)
+        save_file(whole, file, metadata={"format": "pt"})
+    kit.regime.load(kit.backbone, tmp_path)

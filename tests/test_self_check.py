@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +233,15 @@ def test_changed_weights_with_right_checksums_are_refused_wherever_they_are_used
         assert isinstance(outcome.error, UserError)
         assert str(other.folder(stage)) in str(outcome.error)
         assert not other.folder(outcome.stage).exists()
+
+
+def test_a_package_that_is_gone_is_named_in_the_refusal(study: tuple[Plan, Store], tiny_backbone: Path) -> None:
+    """The error is the check's, not one about the package."""
+    result, encoder = loaded(study, tiny_backbone, next(iter(models(study))))
+    packages = {**result.manifest["provenance"]["packages"], "no-such-package": "1.2.3"}
+    manifest = {**result.manifest, "provenance": {**result.manifest["provenance"], "packages": packages}}
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.5)
+    with pytest.raises(UserError, match=r"no-such-package 1\.2\.3.*not installed"):
+        verify_check(replace(result, manifest=manifest), encoder)

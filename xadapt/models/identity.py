@@ -1,18 +1,20 @@
 """Which encoder a `--backbone` value means and what identifies it, without importing torch."""
 
 import hashlib
-import json
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from shlex import quote
 
 from xadapt.data.manifest import check_complete, read_manifest
-from xadapt.errors import UserError
+from xadapt.errors import UserError, short
+from xadapt.models.encoder_files import CONFIG, PIECES, TOKENIZER, content_hash, opened_files, read_json
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "sentencepiece.bpe.model")
 MODEL_FILES = ("config.json", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
 _RETRIEVAL_LAYERS = {24: 14, 12: 8}
+# keys of a config.json by which transformers opens other files in place of those that we hash
+_ELSEWHERE = ("configuration_files", "transformers_weights")
 
 
 def backbone_identity(backbone: str) -> str:
@@ -53,25 +55,22 @@ def check_folder(folder: Path) -> Path:
     """The folder itself, if it holds an XLM-R as safetensors with a fast tokenizer; UserError says what lacks."""
     _check_fetched(folder)
     check_config(folder)
-    if not any(folder.glob("model*.safetensors")):
-        raise UserError(f"--backbone '{folder}' has no model.safetensors (pickled weights are never opened)")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "sentencepiece.bpe.model")):
+    opened_files(folder)
+    if not any((folder / name).is_file() for name in (TOKENIZER, PIECES)):
         raise UserError(f"--backbone '{folder}' has no tokenizer.json; save the tokenizer into the same folder")
     return folder
 
 
 def check_config(folder: Path) -> None:
     """UserError unless the folder's config.json is an XLM-R's."""
-    config = folder / "config.json"
+    config = folder / CONFIG
     if not config.is_file():
         raise UserError(f"--backbone '{folder}' has no config.json; give a hub id, 'embedded' or an XLM-R folder")
-    try:
-        content = json.loads(config.read_text())
-        model_type = content.get("model_type") if isinstance(content, dict) else None
-    except ValueError as error:
-        raise UserError(f"{config} is not JSON ({error})") from error
-    if model_type != "xlm-roberta":
+    content = read_json(config)
+    if (model_type := content.get("model_type")) != "xlm-roberta":
         raise UserError(f"{config}: model_type '{model_type}' is not supported; xadapt trains 'xlm-roberta' encoders")
+    for key in (key for key in _ELSEWHERE if content.get(key)):
+        raise UserError(f"{config}: {key} {short(content[key])} names other files to load; save the model again")
 
 
 def _check_fetched(folder: Path) -> None:
@@ -112,20 +111,18 @@ def _is_path(backbone: str) -> bool:
     return Path(backbone).is_dir() or backbone.startswith((".", "/", "~"))
 
 
+def old_folder_identity(folder: Path) -> str:
+    """What `backbone_identity` gave for a folder before it hashed exactly the files that are opened."""
+    patterns = (*TOKENIZER_FILES, *MODEL_FILES)
+    return f"sha256:{_hash_of(folder, sorted(file for pattern in patterns for file in folder.glob(pattern)))}"
+
+
 def _folder_hash(folder: Path) -> str:
-    check_folder(folder)
+    return _hash_of(folder, opened_files(check_folder(folder)))
+
+
+def _hash_of(folder: Path, files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for file in _content_files(folder):
-        status = file.stat()
-        digest.update(f"{file.name}:{_file_hash(str(file), status.st_size, status.st_mtime_ns)};".encode())
+    for file in files:
+        digest.update(f"{file.relative_to(folder).as_posix()}:{content_hash(file)};".encode())
     return digest.hexdigest()
-
-
-def _content_files(folder: Path) -> Iterable[Path]:
-    return sorted(file for pattern in (*TOKENIZER_FILES, *MODEL_FILES) for file in folder.glob(pattern))
-
-
-@lru_cache(maxsize=64)
-def _file_hash(path: str, size: int, mtime_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -49,9 +49,14 @@ class Lora:
             )
 
     def pairs(self, verb: str) -> dict[str, tuple[Tensor, Tensor]]:
-        """A [r, in] and B [out, r] of every linear layer, by its name; UserError as in check_additive."""
+        """A [r, in] and B [out, r] of every linear layer, by its name; UserError as in check_additive, and for others."""
         self.check_additive(verb)
-        layers = [key.removesuffix(".lora_A.weight") for key in self.tensors if key.endswith(".lora_A.weight")]
+        layers = dict.fromkeys(
+            key.removesuffix(".lora_A.weight").removesuffix(".lora_B.weight") for key in self.tensors
+        )
+        expected = {f"{layer}.lora_{part}.weight" for layer in layers for part in "AB"}
+        if wrong := sorted(expected ^ self.tensors.keys()):
+            raise UserError(f"LoRA '{self.name}' is not whole: '{wrong[0]}' is missing, or does not belong there")
         return {
             layer: (self.tensors[f"{layer}.lora_A.weight"], self.tensors[f"{layer}.lora_B.weight"]) for layer in layers
         }

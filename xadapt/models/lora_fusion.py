@@ -142,7 +142,7 @@ def numbered(at: int, name: str) -> str:
 
 def _load_attention(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     parameters = dict(fusion_parameters(encoder))
-    if parameters.keys() != tensors.keys():
+    if {name: of.shape for name, of in parameters.items()} != {name: of.shape for name, of in tensors.items()}:
         raise UserError(f"the fusion's {len(tensors)} tensors are not those of its LoRAs ({len(parameters)})")
     for name, parameter in parameters.items():
         parameter.data.copy_(tensors[name])

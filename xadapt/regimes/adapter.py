@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from xadapt.errors import UserError
-from xadapt.models.backbone import Backbone
+from xadapt.models.backbone import Backbone, fitting
 from xadapt.models.fusion import rewrite_fusion
 from xadapt.models.packing import Parts, joined
 from xadapt.regimes.specs import AdapterSpec, FusionSpec
@@ -232,11 +232,12 @@ def _load_adapter(
     encoder: PreTrainedModel, folder: Path, *, name: str | None = None, reserved: str | None = None
 ) -> str:
     """Load one adapter under its own name, numbered where the encoder has that name or it is reserved."""
-    _weights_of(folder, _ADAPTER_WEIGHTS)  # without them the library would open a pickle
     own = _config_of(folder)["name"]
     taken = {reserved, *encoder.adapters_config.adapters}
     free = name or next(n for n in chain([own], (f"{own}_{number}" for number in count(2))) if n not in taken)
-    encoder.load_adapter(str(folder), load_as=free, set_active=False, use_safetensors=True)
+    tensors = _renamed(folder, free)  # there must be such a file: without it the library would open a pickle
+    with fitting(folder / _ADAPTER_WEIGHTS, tensors, encoder, part=f".adapters.{free}."):
+        encoder.load_adapter(str(folder), load_as=free, set_active=False, use_safetensors=True)
     return free
 
 
@@ -248,8 +249,8 @@ def _load_fusion(encoder: PreTrainedModel, folder: Path, *, reserved: str | None
     encoder.add_adapter_fusion(fuse, config=config["config"])
     old, new = (f"{_FUSION_LAYER}{name}." for name in (config["name"], fuse.name))
     tensors = {key.replace(old, new): tensor for key, tensor in load_file(_weights_of(folder, _FUSION_WEIGHTS)).items()}
-    assert tensors.keys() == {key for key in encoder.state_dict() if new in key}, f"{folder} is another model's"
-    encoder.load_state_dict(tensors, strict=False)
+    with fitting(folder / _FUSION_WEIGHTS, tensors, encoder, part=new):
+        encoder.load_state_dict(tensors, strict=False)
     return fuse
 
 

@@ -1,7 +1,6 @@
 """What a store can do without, and its removal under the locks that stages at work hold; torch-free."""
 
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,6 @@ from xadapt.errors import UserError
 from xadapt.locks import holder_file, locked_if_free
 from xadapt.study.inventory import (
     DIGITS,
-    INCOMING,
-    PARTIAL,
     EarlierVersion,
     Entry,
     behind,
@@ -25,8 +22,9 @@ from xadapt.study.inventory import (
     size_of,
 )
 from xadapt.study.stage import STAGE_VERSIONS
-from xadapt.study.store import MANIFEST, PROGRESS, upgrade_hint
+from xadapt.study.store import MANIFEST, upgrade_hint
 from xadapt.study.study_files import StudyFile, read_studies, whole
+from xadapt.study.unfinished import GONE, INCOMING, PARTIAL, PROGRESS, remove, unfinished
 
 Why = Literal["unfinished", "resumable", "empty", "unreachable", "named", "lock of nothing"]
 _LOCK = re.compile(rf"[0-9a-f]{{{DIGITS}}}\.lock")
@@ -64,14 +62,13 @@ def find_waste(root: Path, *, resumable: bool = False, unreachable: bool = False
 
 def drop(waste: Waste) -> bool:
     """Delete it while holding its lock; False, and nothing is done, if somebody holds that or it is waste no more."""
-    with locked_if_free(waste.lock) as ours:
-        if not ours:
+    with locked_if_free(waste.lock) as held:
+        if held is None:
             return False
         still = _is_still(waste)
         if still and waste.why != "lock of nothing":
-            (waste.path / MANIFEST).unlink(missing_ok=True)  # first, so that no result ever lacks files
-            shutil.rmtree(waste.path)
-        if not any(path.exists() for path in _beside(waste.lock)):
+            still = remove(waste.path, waste.lock.with_suffix(""), held)
+        if not _beside(waste.lock):
             holder_file(waste.lock).unlink(missing_ok=True)
             waste.lock.unlink(missing_ok=True)  # whoever opened it meanwhile sees that it has no name, and opens anew
     return still
@@ -90,22 +87,24 @@ def _why(folder: Path) -> Why | None:
         return None
     if not folder.suffix:
         return "empty"
-    finished = (folder.with_suffix("") / MANIFEST).exists()
-    return "resumable" if (folder / PROGRESS).is_dir() and not finished else "unfinished"
+    finished = (lock_of(folder).with_suffix("") / MANIFEST).exists()
+    resumable = folder.suffix == PARTIAL and (folder / PROGRESS).is_dir()
+    return "resumable" if resumable and not finished else "unfinished"
 
 
 def _is_still(waste: Waste) -> bool:
     """Whether what was found is still so, now that the lock is held."""
     if waste.why == "lock of nothing":
-        return not any(path.exists() for path in _beside(waste.path))
+        return not _beside(waste.path)
     if waste.why in ("unreachable", "named"):
         return waste.path.is_dir()
     return _why(waste.path) == waste.why
 
 
 def _beside(lock: Path) -> list[Path]:
-    """What a lock may be the lock of."""
-    return [lock.with_suffix(suffix) for suffix in ("", PARTIAL, INCOMING)]
+    """What a lock is the lock of, finished or not."""
+    folder = lock.with_suffix("")
+    return [*([folder] if folder.exists() else []), *unfinished(folder, PARTIAL, INCOMING, GONE)]
 
 
 def _unreachable(entries: Sequence[Entry], studies: Sequence[StudyFile], root: Path, *, sure: bool) -> list[Waste]:
@@ -159,8 +158,11 @@ def _refuse_unknown_needs(
 def _idle_locks(root: Path) -> Iterator[Waste]:
     """Lock files that nobody holds and beside which there is nothing."""
     for kind in STAGE_VERSIONS:
+        beside = {
+            path.name.partition(".")[0] for path in (root / kind).glob("*") if path.suffix not in (".lock", ".holder")
+        }
         for lock in sorted((root / kind).glob("*.lock")):
-            if not _LOCK.fullmatch(lock.name) or lock.is_symlink() or any(path.exists() for path in _beside(lock)):
+            if not _LOCK.fullmatch(lock.name) or lock.is_symlink() or lock.stem in beside:
                 continue
             if not is_held(lock):
                 yield Waste(lock, "lock of nothing", size_of(lock), "")

@@ -12,15 +12,17 @@ from typing import Any, Literal
 from xadapt.data.manifest import first_unsafe
 from xadapt.durable import read_sealed
 from xadapt.errors import UserError, short, unknown
-from xadapt.locks import locked_if_free
+from xadapt.locks import is_held as is_lock_held
 from xadapt.study.stage import STAGE_VERSIONS, key_of
-from xadapt.study.store import FIELDS, MANIFEST, PROGRESS
+from xadapt.study.store import FIELDS, MANIFEST
 from xadapt.study.study_files import KEY, StudyFile
+from xadapt.study.unfinished import GONE, INCOMING, PARTIAL, PROGRESS
 
 DIGITS = 16  # of a key, in the name of a result's folder
-PARTIAL, INCOMING = ".partial", ".incoming"  # a stage at work; a result on its way from another store
 ERROR = "error.txt"
-_FOLDER = re.compile(rf"([0-9a-f]{{{DIGITS}}})({re.escape(PARTIAL)}|{re.escape(INCOMING)})?")
+# unfinished ones have the token of who works in them, but for those that nobody does, and earlier versions' of any kind
+_SUFFIXES = {PARTIAL: "(unfinished)", INCOMING: "(being copied)", GONE: "(being deleted)"}
+_FOLDER = re.compile(rf"([0-9a-f]{{{DIGITS}}})(?:(?:\.[0-9a-f]+)?({'|'.join(map(re.escape, _SUFFIXES))}))?")
 _FACTS = {"sha256": str, "bytes": int}
 
 State = Literal["whole", "earlier", "damaged", "empty", "running", "failed", "resumable", "interrupted"]
@@ -95,8 +97,8 @@ def read_earlier_manifest(folder: Path) -> dict[str, Any]:
 
 
 def lock_of(folder: Path) -> Path:
-    """The lock file that whoever works on a result holds."""
-    return folder.with_suffix(".lock")
+    """The lock file that whoever works on a result holds, by the result's folder or one on the way to it."""
+    return folder.with_name(f"{folder.name.partition('.')[0]}.lock")
 
 
 def head(key: str) -> str:
@@ -106,11 +108,8 @@ def head(key: str) -> str:
 
 def is_held(lock: Path) -> bool:
     """Whether somebody holds a lock file, or it cannot be told."""
-    if not lock.exists():
-        return False
     try:
-        with locked_if_free(lock) as free:
-            return not free
+        return lock.exists() and is_lock_held(lock)
     except OSError:
         return True
 
@@ -214,11 +213,11 @@ def _unfinished(folder: Path, digits: str, suffix: str) -> Entry:
     state: State = "interrupted"
     if is_held(lock_of(folder)):
         state = "running"
-    elif (folder / PROGRESS).is_dir():
+    elif suffix == PARTIAL and (folder / PROGRESS).is_dir():
         state = "resumable"
     elif (folder / ERROR).exists():
         state = "failed"
-    return _without_manifest(folder, digits, state, "(being copied)" if suffix == INCOMING else "(unfinished)")
+    return _without_manifest(folder, digits, state, _SUFFIXES[suffix])
 
 
 def _without_manifest(folder: Path, digits: str, state: State, label: str, problem: str = "") -> Entry:

@@ -128,10 +128,17 @@ def _difference(found: Tensor, expected: Tensor) -> float:
 def _refusal(trained: Result, key: str, difference: float) -> UserError:
     what = "logits" if key == "logits" else "hidden states"
     then = trained.manifest.get("provenance", {}).get("packages", {})
-    changed = [f"{name} {old}, now {now}" for name, old in then.items() if (now := metadata.version(name)) != old]
+    changed = [f"{name} {old}, now {now}" for name, old in then.items() if (now := _version(name)) != old]
     versions = f" It was made with {'; '.join(changed)}." if changed else ""
     return UserError(
         f"{trained.folder} does not give what it gave when it was made: its {what} for {CHECK} are off by "
         f"{difference:.2g} of their size, more than {TOLERANCE:g}.{versions} The backbone or a library computes something "
         f"else than then: use those it was made with, or delete {trained.folder} and run again"
     )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

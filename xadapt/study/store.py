@@ -1,7 +1,6 @@
 """The Store: results at content addresses; claim, work aside, commit, provenance, verify; torch-free."""
 
 import functools
-import os
 import platform
 import shutil
 import time
@@ -18,15 +17,15 @@ from typing import Any
 from xadapt import __version__
 from xadapt.durable import checksum, read_sealed, sync, write_sealed
 from xadapt.errors import UserError
-from xadapt.locks import holder, locked
+from xadapt.locks import Held, LockLost, holder, locked, token_of
 from xadapt.study.stage import STAGE_VERSIONS, Stage
 from xadapt.study.study_files import add_study, named_studies, read_studies
+from xadapt.study.unfinished import PARTIAL, begin, leave, put_in_place
+from xadapt.study.unfinished import PROGRESS as PROGRESS
 
 MANIFEST = "manifest.json"
 _PACKAGES = ("torch", "transformers", "adapters", "peft", "accelerate", "tokenizers", "datasets", "numpy")
 FIELDS = {"key", "spec", "needs", "record", "files"}
-# in a partial folder: what a stage keeps for a later start of its own, such as checkpoints
-PROGRESS = "progress"
 # a stage's record, or the error that ended it
 Made = dict[str, Any] | Exception
 
@@ -48,9 +47,10 @@ class Result:
 class Store:
     """Results below `root`, one folder a stage: `<kind>/<first 16 of key>/`, complete when its manifest is there.
 
-    A stage works in `<folder>.partial` under a lock; the manifest, with the checksum of every file, is written
-    last, and one rename makes the result visible. A failed stage leaves its partial folder with `error.txt`. Whatever
-    ends a stage, what it has in `progress/` is there when it is started again.
+    A stage works in `<folder>.<token>.partial` under a lock, whose token it is; the manifest, with the checksum of every
+    file, is written last, and one rename makes the result visible, which fails once another host has taken the lock over.
+    A failed stage leaves `<folder>.partial` with `error.txt`. Whatever ends a stage, what it has in `progress/` is there
+    when it is started again.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -109,16 +109,19 @@ class Store:
         """
         ended: dict[str, Result | Exception] = {}
         with ExitStack() as locks:
+            held: dict[str, Held] = {}
             for stage in sorted(stages, key=lambda stage: stage.key):  # so that no two wait for each other
                 self.folder(stage).parent.mkdir(parents=True, exist_ok=True)
-                locks.enter_context(locked(self.folder(stage).with_suffix(".lock"), functools.partial(waiting, stage)))
+                lock = locked(self.folder(stage).with_suffix(".lock"), functools.partial(waiting, stage))
+                held[stage.key] = locks.enter_context(lock)
             claimed: dict[str, _Claim] = {}
             for stage in stages:
                 try:
                     if result := self.find(stage):
                         ended[stage.key] = result
                     else:
-                        claimed[stage.key] = _Claim.of(stage, self.folder(stage))
+                        claim = claimed[stage.key] = _Claim.of(stage, self.folder(stage), held[stage.key])
+                        locks.callback(claim.leave)
                 except Exception as error:
                     ended[stage.key] = error
             together = [claim.stage.label for claim in claimed.values()] if len(claimed) > 1 else []
@@ -133,6 +136,12 @@ class Store:
     def holder(self, stage: Stage) -> str:
         """Who is at a stage, as `host, pid 123`; empty if nobody is."""
         return holder(self.folder(stage).with_suffix(".lock"))
+
+    def partial(self, stage: Stage) -> Path:
+        """Where whoever holds a stage's lock works, or what a start without a result has left."""
+        folder = self.folder(stage)
+        token = token_of(folder.with_suffix(".lock"))
+        return folder.with_name(f"{folder.name}.{token}{PARTIAL}") if token else folder.with_suffix(PARTIAL)
 
     def verified(self, stage: Stage) -> Result:
         """A finished result whose files all have the checksums of its manifest; UserError names the one that has not."""
@@ -162,34 +171,38 @@ class _Claim:
     stage: Stage
     folder: Path
     partial: Path
+    held: Held
     started: datetime
     clock: float
 
     @classmethod
-    def of(cls, stage: Stage, folder: Path) -> "_Claim":
+    def of(cls, stage: Stage, folder: Path, held: Held) -> "_Claim":
         """Start with a partial folder that is empty but for what an earlier start kept."""
-        partial = folder.with_suffix(".partial")
-        partial.mkdir(exist_ok=True)
-        for left in partial.iterdir():
-            if left.name == PROGRESS:
-                continue
-            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-        return cls(stage, folder, partial, datetime.now(UTC), time.monotonic())
+        return cls(stage, folder, begin(folder, held), held, datetime.now(UTC), time.monotonic())
 
     def end(self, made: Made, together: Sequence[str]) -> Result | Exception:
         """Make a result of a record, or keep what is kept of an error."""
-        if not isinstance(made, Exception):
-            try:
+        try:
+            self.held.check()
+            if not isinstance(made, Exception):
                 return self._commit(made, together)
-            except Exception as error:
-                made = error
+        except LockLost as lost:  # before any error of the work, whose folder has gone
+            return lost
+        except Exception as error:
+            made = error
+        assert isinstance(made, Exception), "what is no error has been committed"
         if isinstance(made, UserError) and not any(self.partial.glob(f"{PROGRESS}/*/")):
             shutil.rmtree(self.partial, ignore_errors=True)
         else:
             with suppress(OSError):  # the error itself matters more than the note of it
                 text = "".join(traceback.format_exception(made))
                 (self.partial / "error.txt").write_text(text, encoding="utf-8")
+        self.leave()
         return made
+
+    def leave(self) -> None:
+        """Let others find what is left."""
+        leave(self.partial, self.folder, self.held)
 
     def _commit(self, record: Mapping[str, Any], together: Sequence[str]) -> Result:
         stage, partial, seconds = self.stage, self.partial, time.monotonic() - self.clock
@@ -207,10 +220,7 @@ class _Claim:
         written = write_sealed(partial / MANIFEST, manifest, sort_keys=True)
         for inside in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
             sync(inside)
-        shutil.rmtree(self.folder, ignore_errors=True)  # a folder without a manifest is no result
-        os.rename(partial, self.folder)
-        sync(self.folder.parent)
-        shutil.rmtree(self.folder / PROGRESS, ignore_errors=True)  # not before there is nothing more to go on to
+        put_in_place(partial, self.folder, self.held)  # of a folder without a manifest, which is no result
         return Result(self.folder, written, cached=False)
 
 

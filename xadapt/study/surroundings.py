@@ -14,7 +14,8 @@ from xadapt.models.embedded import cache_root
 from xadapt.regimes.specs import RegimeSpec
 from xadapt.study.execution import DEFAULT, Execution
 from xadapt.study.stage import Stage
-from xadapt.study.store import PROGRESS, Store
+from xadapt.study.store import Store
+from xadapt.study.unfinished import PROGRESS
 from xadapt.tasks import Task
 from xadapt.tasks.spec import Split
 from xadapt.training.result import Monitor

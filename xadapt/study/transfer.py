@@ -14,7 +14,6 @@ from xadapt.errors import UserError, short
 from xadapt.locks import locked
 from xadapt.study.integrity import fault_of
 from xadapt.study.inventory import (
-    INCOMING,
     Entry,
     behind,
     head,
@@ -25,6 +24,7 @@ from xadapt.study.inventory import (
 )
 from xadapt.study.store import MANIFEST, upgrade_hint
 from xadapt.study.study_files import NAME, StudyFile, put_study, read_studies, study_path, versions, whole
+from xadapt.study.unfinished import INCOMING, own_folder, put_in_place, unfinished
 
 How = Literal["copied", "there", "replaced"]
 _CHUNK = 1 << 20
@@ -95,21 +95,21 @@ def carry(cargo: Cargo, target: Path, *, waiting: Callable[[Entry], None]) -> It
 
 def _bring(entry: Entry, folder: Path, waiting: Callable[[Entry], None]) -> How:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(lock_of(folder), lambda: waiting(entry)):
+    with locked(lock_of(folder), lambda: waiting(entry)) as held:
         there = (folder / MANIFEST).exists()
         if there and _same(entry, folder):
             return "there"
-        incoming = folder.with_suffix(INCOMING)
-        shutil.rmtree(incoming, ignore_errors=True)
+        for left in unfinished(folder, INCOMING):
+            shutil.rmtree(left, ignore_errors=True)
+        incoming = own_folder(folder, held, INCOMING)
         incoming.mkdir()
         try:
             _copy(entry, incoming)
-            shutil.rmtree(folder, ignore_errors=True)  # damaged, or a folder without a manifest, which is no result
-            os.rename(incoming, folder)
+            put_in_place(incoming, folder, held)  # of one that is damaged, or a folder without a manifest
         except BaseException:
             shutil.rmtree(incoming, ignore_errors=True)
+            held.check()  # before any error about a folder that another has removed
             raise
-        sync(folder.parent)
     return "replaced" if there else "copied"
 
 

@@ -91,7 +91,7 @@ def _leave(error: Exception, stage: Stage) -> NoReturn:
 def _follow(plan: Plan, store: Store, reporter: Reporter, execution: Execution, state: PartialState) -> None:
     while (number := _tell(_END, state)) != _END:
         stage = plan.stages[number]
-        folder = store.folder(stage).with_suffix(".partial")  # the main process's, whose checkpoints are all's
+        folder = store.partial(stage)  # the main process's, whose checkpoints are all's
         try:
             Train(surround(stage, store, folder, reporter, execution)).beside()
         except (Diverged, Interrupted):  # in all processes alike: the main one says so
