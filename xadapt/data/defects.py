@@ -31,12 +31,12 @@ class Allowance:
     first: str = ""
     most: int = 0
 
-    def leave_out(self, message: Callable[[], str]) -> None:
+    def leave_out(self, fault: str | Callable[[], str]) -> None:
         """Count a row; UserError with what is wrong with the first one, once there are more than may be."""
         share, name = self.task.max_skipped, self.task.name
         if not self.left_out:
             rows = self.rows()
-            self.first, self.most = message(), int(share * rows)
+            self.first, self.most = fault if isinstance(fault, str) else fault(), int(share * rows)
             self.first += f" (of {rows} rows up to {self.most} such are left out: max_skipped {share:g} of '{name}')"
         self.left_out += 1
         if self.left_out > self.most:

@@ -16,6 +16,7 @@ from xadapt.data.rows import Rows, canonical_rows
 from xadapt.data.splits import Share
 from xadapt.errors import UserError, short, unknown
 from xadapt.tasks import Task
+from xadapt.tasks.spec import Split
 
 BUFFER = 1 << 20
 
@@ -45,7 +46,7 @@ def whole_shards(names: Collection[str], split: str, place: str) -> list[str]:
 
 
 def read_parquet(
-    task: Task, lang: str, split: str, files: Sequence[Path], *, identity: str, limit: int | None,
+    task: Task, lang: str, split: Split, files: Sequence[Path], *, identity: str, limit: int | None,
     share: Share | None = None, id_prefix: str = "",
 ) -> Rows:  # fmt: skip
     """Read the first `limit` rows of the files in order; raises UserError for what cannot be read or used.
@@ -82,7 +83,7 @@ class ParquetRows:
 
     task: Task
     lang: str
-    split: str
+    split: Split
     identity: str
     files: Sequence[Path]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from xadapt.data.checks import At, checked_columns
@@ -106,7 +107,7 @@ def canonical_rows(
     kept, skipped, bad = _kept(task, columns, found.unusable, limit)
     allowance = allowance or Allowance(task, lambda: count)
     for row in bad:
-        allowance.leave_out(lambda row=row: faults.get(row) or fault_of(task, columns, row, names=names, at=at))
+        allowance.leave_out(faults.get(row) or partial(fault_of, task, columns, row, names=names, at=at))
     if not (kept or may_be_empty):
         raise UserError(f"{place}: the {split} split of task '{task.name}' is empty; give a split with rows")
     columns = _mended(columns, kept, found)
