@@ -12,7 +12,7 @@ from typing import Any
 
 from xadapt.data.checks import At, checked_texts
 from xadapt.data.defects import Allowance
-from xadapt.data.rows import Rows, canonical_rows
+from xadapt.data.rows import Rows, canonical_rows, check_columns, without_rows
 from xadapt.data.splits import Share
 from xadapt.errors import UserError, short, unknown
 from xadapt.tasks import Task
@@ -103,6 +103,21 @@ class ParquetRows:
             raise UserError(
                 f"{self.place} are not shards of one table ({_first_line(error)}); fetch them again"
             ) from error
+
+    def check(self, *, id_prefix: str = "") -> None:
+        """UserError for what the files' ends tell: no Parquet, no rows, no shards of one table, a column that is missing."""
+        schemas = []
+        for file in self.files:
+            with opened(file) as parquet:
+                check_names(file, parquet.schema_arrow.names)
+                schemas.append(parquet.schema_arrow)
+        self.check_one_table(schemas)
+        check_columns(self.task, schemas[0].names, self.place)
+        if id_prefix:
+            of_language(schemas[0].empty_table(), id_prefix, self.place, str)
+        label_names(schemas[0], self.task, str(self.files[0]))
+        if not count_rows(self.files):
+            raise without_rows(self.task, self.split, self.place)
 
     def rows(
         self, table: Any, chosen: Sequence[int], at: At, names: tuple[str, ...] | None, *, limit: int | None,

@@ -90,8 +90,13 @@ def _batches(into: ParquetRows, size: int) -> Iterator[tuple[Any, At]]:
             first = first or schema
             into.check_one_table([first, schema])
             start = 0
+            wanted = {"id", *into.task.source_columns}
+            # where one is missing, every column of the file is named
+            columns = (
+                [c for c in schema.names if c in wanted] if set(into.task.source_columns) <= set(schema.names) else None
+            )
             # Arrow's allocator keeps for every thread what that has freed
-            for batch in parquet.iter_batches(batch_size=size, use_threads=False):
+            for batch in parquet.iter_batches(batch_size=size, columns=columns, use_threads=False):
                 yield pa.Table.from_batches([batch]), partial(_row_of, file, start)
                 start += len(batch)
                 pa.default_memory_pool().release_unused()

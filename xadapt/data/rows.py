@@ -93,9 +93,7 @@ def canonical_rows(
     row and column for an empty split, a missing column, more rows with a defect than are allowed, misaligned tokens and
     tags, or a label outside the spec.
     """
-    for name in task.source_columns:
-        if name not in raw:
-            raise unknown("column", name, raw, place=f"the spec of task '{task.name}': {place} lacks it")
+    check_columns(task, raw, place)
     columns = {field: _column(column, raw) for field, column in task.columns.items()}
     at, names, faults = (
         at or (lambda row: f"{place}, row {row}"),
@@ -109,7 +107,7 @@ def canonical_rows(
     for row in bad:
         allowance.leave_out(faults.get(row) or partial(fault_of, task, columns, row, names=names, at=at))
     if not (kept or may_be_empty):
-        raise UserError(f"{place}: the {split} split of task '{task.name}' is empty; give a split with rows")
+        raise without_rows(task, split, place)
     columns = _mended(columns, kept, found)
     if task.open_labels:
         task = task.model_copy(update={"labels": _labels_found(columns["tags"], names)})
@@ -119,6 +117,18 @@ def canonical_rows(
         labels=task.labels if task.open_labels else (), repaired=len(found.moved.intersection(kept)),
         numbers=[first + row for row in kept] if len(kept) < count else range(first, first + count),
     )  # fmt: skip
+
+
+def check_columns(task: Task, there: Collection[str], place: str) -> None:
+    """UserError for a column that the spec names and a source lacks."""
+    for name in task.source_columns:
+        if name not in there:
+            raise unknown("column", name, there, place=f"the spec of task '{task.name}': {place} lacks it")
+
+
+def without_rows(task: Task, split: Split, place: str) -> UserError:
+    """The error for a split of which no row can be used."""
+    return UserError(f"{place}: the {split} split of task '{task.name}' is empty; give a split with rows")
 
 
 def _mended(columns: Mapping[str, Sequence[Any]], kept: Sequence[int], found: Defects) -> dict[str, Sequence[Any]]:

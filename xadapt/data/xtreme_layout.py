@@ -104,6 +104,9 @@ class XtremeSource:
     ) -> Iterator[Rows]:
         return self.load(task, lang, split, limit=limit).pieces(size)
 
+    def check(self, task: Task, lang: str, split: Split) -> None:
+        _READERS[task.format](self._find(task, lang, split))
+
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         return None  # sentences and questions are not told apart without reading them
 
