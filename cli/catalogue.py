@@ -92,7 +92,7 @@ def check(
     file: Annotated[str, typer.Argument(help="The task file (YAML), or a task's name.", metavar="FILE")],
     data: Data = "hub", backbone: Backbone = "embedded",
 ) -> None:  # fmt: skip
-    """Try a task out: load and encode a few rows, train one step, score, and say what came out."""
+    """Try a task out: read every row of every split and language, then train one step and score on a few of them."""
     from xadapt.data import open_source
     from xadapt.tasks import TASKS
     from xadapt.tasks.user import add_task_file

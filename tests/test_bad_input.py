@@ -191,7 +191,7 @@ def of_span() -> Iterator[Cell]:
         return put("answers", lambda old: old | {"answer_start": [old["answer_start"][0] + by]})
 
     place = at("answers")
-    for by in (1, -1, 10_000, -10_000):
+    for by in (-1, -10_000):  # one that is too large is mended: see test_defects
         yield Cell("bad reference", "span", shifted(by), (*place, "does not stand at"))
     # Python would count -1 from the end, where the full stop stands
     yield Cell("bad reference", "span", answer(["."], [-1]), (*place, "-1"))

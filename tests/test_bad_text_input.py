@@ -46,7 +46,7 @@ FORMS = {
     "tags": Form(
         "udpos/dev-de.tsv", "It\tPRON\nrains\tVERB\n\nYes\tINTJ\nno\tINTJ\n\n", rows(XTREME, "udpos", "de", "validation")
     ),
-    "questions": Form("xquad/xquad.de.json", squad(), rows(XTREME, "xquad", "de", "test")),
+    "questions": Form("squad/train-v1.1.json", squad(), rows(XTREME, "squad", "en", "train")),
     "sentences": Form(
         "tatoeba/de-en.de", "Ja.\nNein.\nGut.\n", rows(XTREME, "tatoeba", "de", "test"),
         (("tatoeba/de-en.en", "Yes.\nNo.\nWell.\n"),),
@@ -97,7 +97,7 @@ REFUSED: list[Refusal] = [
     ("unknown label", "questions", instead(changed(answers=[{"text": 7, "answer_start": 0}])), ("line 3", "'q2'", "answers")),
     ("misaligned", "questions", instead(changed(answers={"text": ["Ada"], "answer_start": [0]})), ("line 3", "'q2'")),
     ("misaligned", "questions", instead(changed(answers=[{"text": "Ada"}])), ("line 3", "'q2'", "answer_start")),
-    ("bad reference", "questions", sub('"answer_start": 0', '"answer_start": 1'), ("line 3", "'q2'", "character 1 ")),
+    ("bad reference", "questions", sub('"answer_start": 13', '"answer_start": 12'), ("line 2", "'q1'", "character 12 ")),
     ("bad reference", "questions", sub('"answer_start": 0', '"answer_start": -34'), ("line 3", "'q2'", "character -34")),
     ("bad reference", "questions", sub('"answer_start": 0', '"answer_start": 1e400'), ("line 3", "'q2'", "inf")),
     ("bad reference", "questions", sub('"answer_start": 0', '"answer_start": 0.0'), ("line 3", "'q2'", "0.0")),

@@ -160,10 +160,10 @@ def test_records_of_before_are_read(recipe: Recipe, tmp_path: Path) -> None:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         del manifest["checksum"]
         for entry in manifest["record"].get("scores", []):
-            del entry["skipped"], entry["stand_in"]
-        for name in ("train_skipped", "dev_skipped"):
+            del entry["skipped"], entry["stand_in"], entry["repaired"]
+        for name in ("train_skipped", "dev_skipped", "train_repaired", "dev_repaired"):
             manifest["record"].pop(name, None)
         path.write_text(json.dumps(manifest), encoding="utf-8")
     after = scores_of(recipe, store)
     assert marked(after) == set()
-    assert after == [score.model_copy(update={"stand_in": ""}) for score in before]
+    assert after == [score.model_copy(update={"stand_in": "", "skipped": 0}) for score in before]

@@ -136,7 +136,7 @@ def test_columns_may_be_fields_of_structures_and_lists_of_columns(tmp_path: Path
     ("change", "named"),
     [
         ({"answers": {"text": ["x"], "answer_start": [2]}}, "'x' does not stand at character 2"),
-        ({"answers": {"text": ["b"], "answer_start": [99]}}, "'b' does not stand at character 99"),
+        ({"answers": {"text": ["z"], "answer_start": [99]}}, "'z' does not stand at character 99"),
         ({"answers": {"text": ["b", "c"], "answer_start": [2]}}, "2 texts but 1"),
         ({"context": "  "}, "column 'context'"),
         ({"id": "q0"}, "row 0 too"),

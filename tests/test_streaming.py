@@ -262,7 +262,7 @@ def evaluated_late(mirror: Path, backbone: Path, store: Store, do: Callable[[], 
 def test_what_is_met_late_leaves_nothing(mirror: Path, tiny_backbone: Path, tmp_path: Path, what: str) -> None:
     """Rows beyond the first block and the pieces read ahead of it."""
     path, count = mirror / "xnli" / "de" / "test.parquet", BLOCK + 2 * PIECE + 1
-    write_split(path, nli_rows(count, **({"premise": " "} if what == "a bad row" else {})))
+    write_split(path, nli_rows(count, **({"label": 7} if what == "a bad row" else {})))
 
     def change() -> None:
         if what == "other rows":
@@ -274,7 +274,7 @@ def test_what_is_met_late_leaves_nothing(mirror: Path, tiny_backbone: Path, tmp_
     assert seen >= BLOCK
     assert outcome.status == "failed"
     assert isinstance(outcome.error, UserError)
-    wanted = f"{path}, row {count - 1}, column 'premise'" if what == "a bad row" else "has changed"
+    wanted = f"{path}, row {count - 1}, column 'label'" if what == "a bad row" else "has changed"
     assert wanted in str(outcome.error)
     assert [file for file in (tmp_path / "store" / "evaluate").rglob("*") if file.suffix != ".lock"] == []
 

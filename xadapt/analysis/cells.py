@@ -48,6 +48,9 @@ def _notes(score: Score) -> Iterator[Note]:
         yield Note("†", f"{data}: nothing new to train, the score of none is repeated")
     if score.stand_in:
         yield Note("‖", f"{score.task}: {score.stand_in} rows stand for a test split that the data lacks")
+    if score.skipped:
+        of = score.skipped + score.n
+        yield Note("※", f"{score.task}, {score.language}: {score.skipped} of {of} rows were left out as unusable")
 
 
 def gain_cell(grid: Grid, none: Grid, codes: Sequence[str]) -> Cell | None:

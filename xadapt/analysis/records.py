@@ -13,7 +13,8 @@ class Score(BaseModel):
     else differs between the scores that it was collected with. signature names everything that made the number. stage is the key of the evaluation in the store. collapsed marks a model
     that predicted one class only. repeats marks a cell whose intermediate task is the target's own training
     data: nothing new was trained and the number is that of composition none. stand_in names the split whose rows
-    stand for a test split that the data lacks, mostly nothing.
+    stand for a test split that the data lacks, mostly nothing. skipped counts the rows of the split that were left out,
+    repaired those of which an answer's offset was mended.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,4 +43,6 @@ class Score(BaseModel):
     collapsed: bool = False
     repeats: bool = False
     stand_in: str = ""
+    skipped: int = 0
+    repaired: int = 0
     numbers: dict[str, str | int | float | bool | None] = {}

@@ -12,6 +12,7 @@ from xadapt.tasks import Task
 
 At = Callable[[int], str]  # where a row stands, for messages: its file and number
 Columns = dict[str, Sequence[Any]]
+NOWHERE = -1  # the offset of an answer whose text does not stand in its context
 SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair is no character: no tokenizer and no file takes it
 
 
@@ -23,6 +24,7 @@ class _Source:
     columns: Mapping[str, Sequence[Any]]
     names: Sequence[str]
     at: At
+    offsets: bool
 
     def place(self, row: int, field: str) -> str:
         return f"{self.at(row)}, column '{self.task.columns[field]}'"
@@ -55,13 +57,15 @@ class _Source:
         return ids | {raw: ids[name] for raw, name in enumerate(self.names) if name in ids}
 
 
-def checked_columns(task: Task, columns: Mapping[str, Sequence[Any]], *, names: Sequence[str], at: At) -> Columns:
+def checked_columns(
+    task: Task, columns: Mapping[str, Sequence[Any]], *, names: Sequence[str], at: At, offsets: bool = True
+) -> Columns:
     """The columns of a format's fields with labels as the spec's ids.
 
-    names are the labels that a source's integers stand for. Raises UserError, at the row and column, for whatever
-    the format cannot use.
+    names are the labels that a source's integers stand for; without offsets, answers need not stand in their context.
+    Raises UserError, at the row and column, for whatever the format cannot use.
     """
-    return _CHECKS[task.format](_Source(task, columns, names, at))
+    return _CHECKS[task.format](_Source(task, columns, names, at, offsets))
 
 
 def checked_texts(values: Sequence[Any], column: str, at: At) -> Sequence[str]:
@@ -121,7 +125,7 @@ def _span(source: _Source) -> Columns:
     texts = {field: source.texts(field) for field in ("id", "context", "question")}
     check_distinct(texts["id"], source.task.columns["id"], source.at)
     answers = [
-        _answers(raw, context, partial(source.place, row, "answers"))
+        _answers(raw, context if source.offsets else None, partial(source.place, row, "answers"))
         for row, (raw, context) in enumerate(zip(source.columns["answers"], texts["context"], strict=True))
     ]
     if not source.task.no_answer and [] in answers:
@@ -132,8 +136,11 @@ def _span(source: _Source) -> Columns:
     return {**texts, "answers": answers}
 
 
-def _answers(raw: object, context: str, place: Callable[[], str]) -> list[tuple[str, int]]:
-    """SQuAD's answers as (text, first character) pairs; none for a question without an answer."""
+def _answers(raw: object, context: str | None, place: Callable[[], str]) -> list[tuple[str, int]]:
+    """SQuAD's answers as (text, first character) pairs, which stand in the context if it is given.
+
+    There are none for a question without an answer.
+    """
     if not (isinstance(raw, dict) and isinstance(raw.get("text"), list) and isinstance(raw.get("answer_start"), list)):
         raise UserError(f"{place()}: {short(raw)} has no lists `text` and `answer_start`; correct or remove the row")
     if len(raw["text"]) != len(raw["answer_start"]):
@@ -142,17 +149,19 @@ def _answers(raw: object, context: str, place: Callable[[], str]) -> list[tuple[
         )
     pairs = list(zip(raw["text"], raw["answer_start"], strict=True))
     for text, start in pairs:
-        if fault := answer_fault(text, start, context):
+        if fault := _answer_fault(text, start, context):
             raise UserError(f"{place()}: {fault}")
     return pairs
 
 
-def answer_fault(text: object, start: object, context: str) -> str:
+def _answer_fault(text: object, start: object, context: str | None) -> str:
     """What is wrong with an answer that should stand at the character `start` of the context; empty if nothing."""
     if not isinstance(text, str) or not isinstance(start, int) or isinstance(start, bool):
         return f"answer {short(text)} at {short(start)} has no text and whole answer_start; correct it"
     if not text.strip():
         return f"the answer {short(text)} is empty; correct or remove it"
+    if context is None:
+        return ""
     found = context[max(start, 0) : max(start, 0) + len(text)]
     if start < 0 or found != text:
         return (

@@ -52,6 +52,9 @@ class HubSource:
             id_prefix=fill(part.hub.id_prefix, lang), load=lambda: self.load(task, lang, split, limit=limit),
         )  # fmt: skip
 
+    def check(self, task: Task, lang: str, split: Split) -> None:
+        self.identity(task, lang, split)  # which asks the hub all that it can say of files that are not here yet
+
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         return None
 

@@ -10,7 +10,7 @@ from xadapt.data.ccgbank import ccg_files, read_ccg
 from xadapt.data.files import content_hash
 from xadapt.data.hub import fetch_names
 from xadapt.data.manifest import check_complete
-from xadapt.data.parquet import complete_shards, count_rows, read_parquet
+from xadapt.data.parquet import ParquetRows, complete_shards, count_rows, read_parquet
 from xadapt.data.pieces import read_pieces
 from xadapt.data.raw_text import raw_text_files, read_raw_text
 from xadapt.data.rows import PIECE, Rows, canonical_rows
@@ -64,6 +64,15 @@ class MirrorSource:
             task, lang, split, part, files, identity=identity, limit=limit, size=size, share=share,
             id_prefix=prefix, load=lambda: self.load(task, lang, split, limit=limit),
         )  # fmt: skip
+
+    def check(self, task: Task, lang: str, split: Split) -> None:
+        for part in task.parts_in(lang):
+            files, _, prefix = self._find(task, part, lang, split)
+            # of three files for mining each has other columns, and text files are read at once where they are used
+            if files[0].suffix == ".parquet" and not files[0].name.startswith("mining_"):
+                ParquetRows(task, lang, split, "", files).check(id_prefix=prefix)
+            elif files[0].suffix == ".parquet":
+                count_rows(files)
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         try:

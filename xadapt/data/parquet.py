@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from xadapt.data.checks import At, checked_texts
-from xadapt.data.rows import Rows, canonical_rows
+from xadapt.data.defects import Allowance
+from xadapt.data.rows import Rows, canonical_rows, check_columns, without_rows
 from xadapt.data.splits import Share
 from xadapt.errors import UserError, short, unknown
 from xadapt.tasks import Task
+from xadapt.tasks.spec import Split
 
 BUFFER = 1 << 20
 
@@ -44,24 +46,35 @@ def whole_shards(names: Collection[str], split: str, place: str) -> list[str]:
 
 
 def read_parquet(
-    task: Task, lang: str, split: str, files: Sequence[Path], *, identity: str, limit: int | None,
+    task: Task, lang: str, split: Split, files: Sequence[Path], *, identity: str, limit: int | None,
     share: Share | None = None, id_prefix: str = "",
 ) -> Rows:  # fmt: skip
     """Read the first `limit` rows of the files in order; raises UserError for what cannot be read or used.
 
     share takes a part of them, id_prefix only rows whose `id` begins so (both before `limit`).
     """
+    into = ParquetRows(task, lang, split, identity, files)
+    if limit is not None and not (share and share.suffix) and not id_prefix and not task.skip:
+        rows = _read(into, _tables(files, limit), Allowance(task, lambda: count_rows(files)), may_be_empty=True)
+        if len(rows) == limit or (rows and not rows.skipped):
+            return rows  # else rows had defects: as many others follow them
+    tables = _tables(files, None)
+    return _read(into, tables, None, share=share, id_prefix=id_prefix, limit=limit)
+
+
+def _read(
+    into: "ParquetRows", tables: Sequence[Any], allowance: Allowance | None, *, share: Share | None = None,
+    id_prefix: str = "", limit: int | None = None, may_be_empty: bool = False,
+) -> Rows:  # fmt: skip
+    """The rows of the files' tables, in order."""
     import pyarrow as pa
 
-    whole = bool(share and share.suffix) or bool(id_prefix) or bool(task.skip)  # rows go: read all, then cut
-    tables = _tables(files, None if whole else limit)
-    into = ParquetRows(task, lang, split, identity, files)
-    at = _located(files, [len(table) for table in tables])
+    at = _located(into.files, [len(table) for table in tables])
     into.check_one_table([table.schema for table in tables])
     rows = of_language(merged := pa.concat_tables(tables), id_prefix, into.place, at)
     start, stop = share.bounds(len(rows)) if share else (0, len(rows))
-    names = label_names(tables[0].schema, task, str(files[0]))
-    return into.rows(merged, rows[start:stop], at, names, limit=limit if whole else None)
+    names = label_names(tables[0].schema, into.task, str(into.files[0]))
+    return into.rows(merged, rows[start:stop], at, names, limit=limit, allowance=allowance, may_be_empty=may_be_empty)
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ class ParquetRows:
 
     task: Task
     lang: str
-    split: str
+    split: Split
     identity: str
     files: Sequence[Path]
 
@@ -91,11 +104,26 @@ class ParquetRows:
                 f"{self.place} are not shards of one table ({_first_line(error)}); fetch them again"
             ) from error
 
+    def check(self, *, id_prefix: str = "") -> None:
+        """UserError for what the files' ends tell: no Parquet, no rows, no shards of one table, a column that is missing."""
+        schemas = []
+        for file in self.files:
+            with opened(file) as parquet:
+                check_names(file, parquet.schema_arrow.names)
+                schemas.append(parquet.schema_arrow)
+        self.check_one_table(schemas)
+        check_columns(self.task, schemas[0].names, self.place)
+        if id_prefix:
+            of_language(schemas[0].empty_table(), id_prefix, self.place, str)
+        label_names(schemas[0], self.task, str(self.files[0]))
+        if not count_rows(self.files):
+            raise without_rows(self.task, self.split, self.place)
+
     def rows(
         self, table: Any, chosen: Sequence[int], at: At, names: tuple[str, ...] | None, *, limit: int | None,
-        may_be_empty: bool = False,
+        allowance: Allowance | None, may_be_empty: bool = False, first: int = 0,
     ) -> Rows:  # fmt: skip
-        """The first `limit` of the chosen rows of a table that the spec keeps; at says where a row of it stands."""
+        """The first `limit` of the chosen rows of a table that can be used; at says where a row of it stands."""
         import pyarrow as pa
 
         task, there = self.task, table.column_names
@@ -106,6 +134,7 @@ class ParquetRows:
         return canonical_rows(
             task, self.lang, self.split, raw or {column: [] for column in there}, identity=self.identity,
             place=self.place, at=lambda row: at(chosen[row]), label_names=names, limit=limit, may_be_empty=may_be_empty,
+            allowance=allowance, first=first,
         )  # fmt: skip
 
 

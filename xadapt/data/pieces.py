@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xadapt.data.checks import At
+from xadapt.data.defects import Allowance
 from xadapt.data.parquet import ParquetRows, check_names, count_rows, label_names, of_language, opened
 from xadapt.data.rows import Rows
 from xadapt.data.splits import Share, stand_in
@@ -23,7 +24,8 @@ def read_pieces(
     """What `load` gives, in runs of at most `size` rows, each read when it is asked for.
 
     Text files, several data sets together, mining and labels taken from the rows are loaded and cut. Raises UserError
-    as `load` does, for a row of Parquet when it is reached. What only all rows together show, that there are none or
+    as `load` does, for a row of Parquet when it is reached; where more rows than may be have a defect, when the last of
+    them is. What only all rows together show, that there are none or
     that an id stands twice, is noticed at the end and left to `load` to say.
     """
     import numpy as np
@@ -42,7 +44,8 @@ def read_pieces(
 
 def _pieces(into: ParquetRows, limit: int | None, size: int, share: Share, id_prefix: str) -> Iterator[Rows]:
     """Pieces with rows; what was skipped behind the last one counts with it, so that one is always held back."""
-    start, stop = _bounds(into, share, id_prefix, size)
+    start, stop = _bounds(into, share, id_prefix, size) if share.suffix else (0, sys.maxsize)
+    allowance = Allowance(into.task, lambda: len(range(*_bounds(into, share, id_prefix, size))))
     with opened(into.files[0]) as parquet:
         names = label_names(parquet.schema_arrow, into.task, str(into.files[0]))
     seen, held, skipped = 0, None, 0
@@ -50,7 +53,8 @@ def _pieces(into: ParquetRows, limit: int | None, size: int, share: Share, id_pr
         mine = of_language(table, id_prefix, into.place, at)
         chosen = mine[max(0, start - seen) : max(0, stop - seen)]
         seen += len(mine)
-        rows = into.rows(table, chosen, at, names, limit=limit, may_be_empty=True)
+        first = max(0, seen - len(mine) - start)
+        rows = into.rows(table, chosen, at, names, limit=limit, allowance=allowance, may_be_empty=True, first=first)
         if not len(rows):
             skipped += rows.skipped
             continue
@@ -68,8 +72,6 @@ def _pieces(into: ParquetRows, limit: int | None, size: int, share: Share, id_pr
 
 def _bounds(into: ParquetRows, share: Share, id_prefix: str, size: int) -> tuple[int, int]:
     """First and last row (exclusive) of a share among those of the language."""
-    if not share.suffix:
-        return 0, sys.maxsize
     if not id_prefix:
         return share.bounds(count_rows(into.files))
     batches = _batches(into, size)
@@ -88,8 +90,13 @@ def _batches(into: ParquetRows, size: int) -> Iterator[tuple[Any, At]]:
             first = first or schema
             into.check_one_table([first, schema])
             start = 0
+            wanted = {"id", *into.task.source_columns}
+            # where one is missing, every column of the file is named
+            columns = (
+                [c for c in schema.names if c in wanted] if set(into.task.source_columns) <= set(schema.names) else None
+            )
             # Arrow's allocator keeps for every thread what that has freed
-            for batch in parquet.iter_batches(batch_size=size, use_threads=False):
+            for batch in parquet.iter_batches(batch_size=size, columns=columns, use_threads=False):
                 yield pa.Table.from_batches([batch]), partial(_row_of, file, start)
                 start += len(batch)
                 pa.default_memory_pool().release_unused()

@@ -18,7 +18,8 @@ class Source(Protocol):
     whenever a row may have changed) without loading it. load returns the first `limit` rows, or all; pieces gives the
     same rows in runs of at most `size`, whose `skipped` add up. Parquet files are read piece by piece; text files,
     which are held whole in any case, several data sets together, mining and the suite are loaded and cut.
-    count is the number of rows if it can be told without loading them; languages are those of the task's that
+    check says what can be told to be wrong before any row is needed: a missing file, one that is no Parquet, another
+    column; text files are read. count is the number of rows if it can be told without loading them; languages are those of the task's that
     the source has. All raise UserError when the split cannot be had, pieces where it comes to what is wrong.
     """
 
@@ -31,6 +32,8 @@ class Source(Protocol):
     def pieces(
         self, task: Task, lang: str, split: Split, *, limit: int | None = None, size: int = PIECE
     ) -> Iterator[Rows]: ...
+
+    def check(self, task: Task, lang: str, split: Split) -> None: ...
 
     def count(self, task: Task, lang: str, split: Split) -> int | None: ...
 
@@ -67,6 +70,9 @@ class EmbeddedSource:
         self, task: Task, lang: str, split: Split, *, limit: int | None = None, size: int = PIECE
     ) -> Iterator[Rows]:
         return self.load(task, lang, split, limit=limit).pieces(size)
+
+    def check(self, task: Task, lang: str, split: Split) -> None:
+        self.identity(task, lang, split)  # which looks for the rows
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         _, first, stop = _suite_split(task, split)

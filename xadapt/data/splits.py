@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from xadapt.data.rows import Rows
+from xadapt.data.rows import Rows, with_counts
 from xadapt.errors import UserError
 from xadapt.tasks.spec import Part, Split
 
@@ -84,7 +84,4 @@ def merge(parts: Sequence[Rows], counts: Sequence[int], *, limit: int | None) ->
     columns: dict[str, Sequence[Any]] = {
         field: [parts[at].columns[field][i] for _, at, i in order] for field in parts[0].columns
     }
-    return replace(
-        parts[0], columns=columns, place=" and ".join(part.place for part in parts),
-        skipped=sum(part.skipped for part in parts),
-    )  # fmt: skip
+    return with_counts(replace(parts[0], place=" and ".join(part.place for part in parts), numbers=()), columns, parts)

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xadapt.data.checks import SURROGATE, answer_fault
+from xadapt.data.defects import is_blank
 from xadapt.data.files import parse_json, read_text
 from xadapt.errors import UserError, short
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question of a file: id, context and question as they stand there, answers unchecked; its str is its place."""
+    """One question of a file: an id, and what stands there, unchecked; its str is its place."""
 
     id: str
-    context: str
-    question: str
+    context: Any
+    question: Any
     answers: Any
     path: Path
     text: str = field(repr=False)
@@ -30,7 +30,7 @@ class Question:
 def read_questions(path: Path) -> list[Question]:
     """The questions of a SQuAD file, in order.
 
-    Raises UserError with file and line for what is not JSON of this form, an empty text, and an id that stands twice.
+    Raises UserError with file and line for what is not JSON of this form, an empty id, and one that stands twice.
     """
     text = read_text(path)
     questions: dict[str, Question] = {}
@@ -53,28 +53,25 @@ def answer_texts(questions: Sequence[Question]) -> list[str]:
     return found
 
 
-def question_columns(questions: Sequence[Question], *, no_answer: bool) -> dict[str, list[Any]]:
+def question_columns(questions: Sequence[Question]) -> dict[str, list[Any]]:
     """The columns id, context, question and answers (lists `text` and `answer_start`) that SQuAD has on the hub.
 
-    Raises UserError with file, line and question for an answer that does not stand in the context where it says,
-    and unless no_answer for a question without any.
+    Raises UserError with file, line and question for what is no list of answers.
     """
-    answers = [_answers(question, no_answer) for question in questions]
+    answers = [_answers(question) for question in questions]
     return {
         "id": [q.id for q in questions], "context": [q.context for q in questions],
         "question": [q.question for q in questions], "answers": answers,
     }  # fmt: skip
 
 
-def _answers(question: Question, no_answer: bool) -> dict[str, list[Any]]:
-    answers = question.answers
-    if not isinstance(answers, list) or not (answers or no_answer):
+def _answers(question: Question) -> dict[str, list[Any]]:
+    answers = [] if is_blank(question.context) else question.answers  # a row that cannot be used, whatever they are
+    if not isinstance(answers, list):
         raise UserError(f"{question}, field answers: there is no answer; correct or remove the question")
-    for answer in answers:
-        text, start = (answer.get(key) if isinstance(answer, dict) else None for key in ("text", "answer_start"))
-        if fault := answer_fault(text, start, question.context):
-            raise UserError(f"{question}, field answers: {fault}")
-    return {key: [answer[key] for answer in answers] for key in ("text", "answer_start")}
+    if strange := [answer for answer in answers if not isinstance(answer, dict)]:
+        raise UserError(f"{question}, field answers: {short(strange[0])} has no text and answer_start; correct it")
+    return {key: [answer.get(key) for answer in answers] for key in ("text", "answer_start")}
 
 
 def _questions(path: Path, text: str) -> Iterator[Question]:
@@ -82,11 +79,12 @@ def _questions(path: Path, text: str) -> Iterator[Question]:
         for p, paragraph in enumerate(list_of(article, "paragraphs", f"{path}, article {a}")):
             place = f"{path}, article {a}, paragraph {p}"
             for q, raw in enumerate(list_of(paragraph, "qas", place)):
-                name = _text(raw, "id", f"{place}, question {q}")
-                question = Question(name, paragraph.get("context"), raw.get("question"), raw.get("answers"), path, text)
-                _text(paragraph, "context", question)
-                _text(raw, "question", question)
-                yield question
+                name = raw.get("id") if isinstance(raw, dict) else None
+                if not (isinstance(name, str) and name.strip()):
+                    raise UserError(
+                        f"{place}, question {q}, field id: {short(name)} is not a text; correct or remove it"
+                    )
+                yield Question(name, paragraph.get("context"), raw.get("question"), raw.get("answers"), path, text)
 
 
 def list_of(value: Any, key: str, place: str) -> list[Any]:
@@ -95,17 +93,6 @@ def list_of(value: Any, key: str, place: str) -> list[Any]:
     if not isinstance(inside, list):
         raise UserError(f"{place}: there is no list '{key}'; SQuAD v1.1's form is data, paragraphs, qas, answers")
     return inside
-
-
-def _text(value: Any, key: str, place: str | Question) -> str:
-    text = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(text, str) or not text.strip():
-        raise UserError(f"{place}, field {key}: {short(text)} is not a text; correct or remove it")
-    if SURROGATE.search(text):
-        raise UserError(
-            f"{place}, field {key}: half of a surrogate pair (\\ud800 to \\udfff) is no character; correct it"
-        )
-    return text
 
 
 def _line_of(text: str, name: str, occurrence: int = 1) -> int:

@@ -74,7 +74,7 @@ def synonym_copies(rows: Rows, neighbours: Neighbours, *, copies: int, seed: int
         )
     columns = {field: [value for value in values for _ in range(copies)] for field, values in rows.columns.items()}
     tag = f"|synonyms={neighbours.identity}|copies={copies}|seed={seed}"
-    return replace(rows, columns=columns | drawn, identity=rows.identity + tag)
+    return replace(rows, columns=columns | drawn, identity=rows.identity + tag, numbers=())
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ from xadapt.errors import UserError, unknown
 Sentences = tuple[list[list[str]], list[list[str]]]
 
 
-def read_token_lines(path: Path, lines: Sequence[str], labels: Collection[str] = ()) -> Sentences:
+def read_token_lines(
+    path: Path, lines: Sequence[str], labels: Collection[str] = (), *, faults: dict[int, str] | None = None
+) -> Sentences:
     """Tokens and tags of `token TAB tag` lines, a blank line behind each sentence.
 
-    labels are the tags there may be, any where it is empty. Raises UserError with file and line for another
-    number of columns, an empty token and an unknown tag.
+    labels are the tags there may be, any where it is empty. Raises UserError with file and line for another number of
+    columns, an empty tag, an unknown one and, unless faults is given to note it by the sentence's number, an empty token.
     """
     tokens: list[list[str]] = [[]]
     tags: list[list[str]] = [[]]
@@ -22,7 +24,7 @@ def read_token_lines(path: Path, lines: Sequence[str], labels: Collection[str] =
                 tokens.append([])
                 tags.append([])
             continue
-        token, tag = _columns(line, ("token", "tag"), f"{path}, line {number}")
+        token, tag = _columns(line, ("token", "tag"), f"{path}, line {number}", faults, len(tokens) - 1)
         if labels and tag not in labels:
             raise unknown("tag", tag, labels, place=f"{path}, line {number}, column 2")
         tokens[-1].append(token)
@@ -48,7 +50,9 @@ def read_sentence_lines(path: Path, lines: Sequence[str]) -> Sentences:
     return tokens, tags
 
 
-def _columns(line: str, names: tuple[str, str], place: str) -> tuple[str, str]:
+def _columns(
+    line: str, names: tuple[str, str], place: str, faults: dict[int, str] | None = None, row: int = 0
+) -> tuple[str, str]:
     columns = line.split("\t")
     if len(columns) != 2:
         raise UserError(
@@ -56,5 +60,8 @@ def _columns(line: str, names: tuple[str, str], place: str) -> tuple[str, str]:
         )
     for at, (value, name) in enumerate(zip(columns, names, strict=True), start=1):
         if not value.strip(" "):
-            raise UserError(f"{place}, column {at}: the {name} is empty; correct or remove the line")
+            fault = f"{place}, column {at}: the {name} is empty; correct or remove the line"
+            if faults is None or at > 1:
+                raise UserError(fault)
+            faults.setdefault(row, fault)
     return columns[0], columns[1]

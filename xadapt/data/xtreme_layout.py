@@ -6,11 +6,13 @@ answer is empty, tatoeba's English side is sorted. Such files are refused, since
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from xadapt.data.bucc import mining_columns, read_bucc
+from xadapt.data.checks import At
+from xadapt.data.defects import is_blank
 from xadapt.data.files import content_hash, read_lines
 from xadapt.data.rows import PIECE, Rows, canonical_rows
 from xadapt.data.splits import shares
@@ -61,6 +63,21 @@ class _Files:
     paths: tuple[Path, ...]
 
 
+@dataclass(frozen=True)
+class _Raw:
+    """What some files hold under the spec's column names; at says where a row stands, faults which lack a text."""
+
+    columns: dict[str, list[Any]]
+    at: At | None = None
+    faults: Mapping[int, str] = field(default_factory=dict)
+
+    def cut(self, start: int, stop: int) -> "_Raw":
+        """The rows from start to stop."""
+        columns = {column: values[start:stop] for column, values in self.columns.items()}
+        at, faults = self.at, {row - start: fault for row, fault in self.faults.items() if start <= row < stop}
+        return _Raw(columns, at and (lambda row: at(start + row)), faults)
+
+
 class XtremeSource:
     """Reads the folder that XTREME's `scripts/download_data.sh` makes (`download/`), test labels put back."""
 
@@ -76,15 +93,19 @@ class XtremeSource:
         files = self._find(task, lang, split)
         raw = _READERS[task.format](files)
         for share in shares(task.parts[0], split)[:1]:
-            start, stop = share.bounds(len(next(iter(raw.values()))))
-            raw = {column: values[start:stop] for column, values in raw.items()}
+            raw = raw.cut(*share.bounds(len(next(iter(raw.columns.values())))))
         identity, place = self.identity(task, lang, split), " and ".join(map(str, files.paths))
-        return canonical_rows(task, lang, split, raw, identity=identity, place=place, limit=limit)
+        return canonical_rows(
+            task, lang, split, raw.columns, identity=identity, place=place, at=raw.at, limit=limit, faults=raw.faults
+        )
 
     def pieces(
         self, task: Task, lang: str, split: Split, *, limit: int | None = None, size: int = PIECE
     ) -> Iterator[Rows]:
         return self.load(task, lang, split, limit=limit).pieces(size)
+
+    def check(self, task: Task, lang: str, split: Split) -> None:
+        _READERS[task.format](self._find(task, lang, split))
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         return None  # sentences and questions are not told apart without reading them
@@ -122,7 +143,7 @@ def _splits(task: Task) -> Mapping[Split, tuple[str, ...]]:
     return LAYOUT[task.name]
 
 
-def _pairs(files: _Files) -> dict[str, list[Any]]:
+def _pairs(files: _Files) -> _Raw:
     """Two texts and a label a line, under the spec's column names."""
     task, (path,) = files.task, files.paths
     rows = _unquoted([line.split("\t") for line in read_lines(path)])
@@ -132,17 +153,16 @@ def _pairs(files: _Files) -> dict[str, list[Any]]:
         if len(row) != 3:
             raise UserError(f"{path}, line {number}: {len(row)} columns where two texts and a label are wanted")
     _refuse_constant(files, [row[2] for row in rows])
-    valid = {*task.labels, *task.aliases}
+    valid, faults = {*task.labels, *task.aliases}, dict[int, str]()
     for number, row in enumerate(rows, start=1):
-        for at, field in enumerate(("text_a", "text_b")):
-            if not row[at].strip() and row[at] not in task.skip.get(field, ()):
-                raise UserError(
-                    f"{path}, line {number}, column {at + 1}: the text is empty; correct or remove the line"
-                )
+        for at in (0, 1):
+            if not row[at].strip():
+                fault = f"{path}, line {number}, column {at + 1}: the text is empty; correct or remove the line"
+                faults.setdefault(number - 1, fault)
         if row[2] not in valid:
             raise unknown("label", row[2], sorted(valid), place=f"{path}, line {number}, column 3")
     columns = (task.columns[field] for field in ("text_a", "text_b", "label"))
-    return {column: [row[at] for row in rows] for at, column in enumerate(columns)}
+    return _Raw({column: [row[at] for row in rows] for at, column in enumerate(columns)}, None, faults)
 
 
 def _unquoted(rows: list[list[str]]) -> list[list[str]]:
@@ -156,7 +176,7 @@ def _unquoted(rows: list[list[str]]) -> list[list[str]]:
     return [[field[1:-1].replace('""', '"') if '"' in field else field for field in row] for row in rows]
 
 
-def _tags(files: _Files) -> dict[str, list[Any]]:
+def _tags(files: _Files) -> _Raw:
     """Sentences of a token and a tag a line; where every token carries the language (`en:Word`), without it."""
     task, (path,) = files.task, files.paths
     lines = read_lines(path)
@@ -167,22 +187,23 @@ def _tags(files: _Files) -> dict[str, list[Any]]:
     if all(line.startswith(prefix) for line in words):
         lines = [line.removeprefix(prefix) for line in lines]
     _refuse_constant(files, [line.partition("\t")[2] for line in words])
-    tokens, tags = read_token_lines(path, lines, task.labels)
-    return {task.columns["tokens"]: tokens, task.columns["tags"]: tags}
+    faults: dict[int, str] = {}
+    tokens, tags = read_token_lines(path, lines, task.labels, faults=faults)
+    return _Raw({task.columns["tokens"]: tokens, task.columns["tags"]: tags}, None, faults)
 
 
-def _questions(files: _Files) -> dict[str, list[Any]]:
+def _questions(files: _Files) -> _Raw:
     task, (path,) = files.task, files.paths
     questions = read_questions(path)
     texts = answer_texts(questions)
-    if not any(texts):
+    if not any(texts) and not any(is_blank(question.context) for question in questions):
         raise _stripped(path, "no question has an answer")
     _refuse_constant(files, texts)
-    columns = question_columns(questions, no_answer=task.no_answer)
-    return {task.columns[field]: columns[field] for field in ("id", "context", "question", "answers")}
+    columns = {task.columns[field]: values for field, values in question_columns(questions).items()}
+    return _Raw(columns, lambda row: str(questions[row]))
 
 
-def _sides(files: _Files) -> dict[str, list[Any]]:
+def _sides(files: _Files) -> _Raw:
     """Sentences and their translations, which stand on the same line of two files."""
     sides = [[line.strip() for line in read_lines(path)] for path in files.paths]
     (path, other), (foreign, english) = files.paths, sides
@@ -191,22 +212,23 @@ def _sides(files: _Files) -> dict[str, list[Any]]:
             f"{other} has {len(english)} lines but {path} has {len(foreign)}: from line "
             f"{min(len(foreign), len(english)) + 1} on the sides do not answer to each other; fetch both again"
         )
-    for file, side in zip(files.paths, sides, strict=True):
-        if "" in side:
-            raise UserError(
-                f"{file}, line {side.index('') + 1}: the sentence is empty; correct or remove it on both sides"
-            )
+    faults = {
+        row: f"{file}, line {row + 1}: the sentence is empty; correct or remove it on both sides"
+        for file, side in zip(files.paths, sides, strict=True)
+        for row, sentence in enumerate(side)
+        if not sentence
+    }
     if len(english) >= SORTED_FROM and english == sorted(english):
         raise _stripped(other, "the sentences are sorted, so that they no longer answer to the other side's")
-    return {files.task.columns["source"]: foreign, files.task.columns["target"]: english}
+    return _Raw({files.task.columns["source"]: foreign, files.task.columns["target"]: english}, None, faults)
 
 
-def _two_sides(files: _Files) -> dict[str, list[Any]]:
+def _two_sides(files: _Files) -> _Raw:
     path = files.paths[0]
     mining = read_bucc(path.parent, files.lang, "dev" if files.split == "validation" else "test")
     if not mining.gold:
         raise _stripped(path.with_suffix(".gold"), "there are no gold pairs")
-    return {files.task.columns[field]: values for field, values in mining_columns(mining).items()}
+    return _Raw({files.task.columns[field]: values for field, values in mining_columns(mining).items()})
 
 
 def _refuse_constant(files: _Files, labels: Sequence[str]) -> None:

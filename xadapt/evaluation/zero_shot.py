@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ BLOCK = 4096
 class Predicted:
     """Rows of one language that follow one another, decoded.
 
-    ids name the rows as their source does, or by number. predictions and references have one value a row, but pairs
+    ids name the rows as their source does, or by their number in the split before any was left out. predictions and references have one value a row, but pairs
     of ids in mining; confidence is the format's own, one value a prediction.
     """
 
@@ -47,8 +47,8 @@ class LanguageResult:
     """One language's scores.
 
     values maps each metric of the task to points; n counts what the headline metric averages over (rows,
-    or gold pairs). collapsed says that every prediction is the same label although the references are not. skipped and
-    stand_in are the rows'.
+    or gold pairs). collapsed says that every prediction is the same label although the references are not. skipped,
+    repaired and stand_in are the rows'.
     """
 
     lang: str
@@ -57,6 +57,7 @@ class LanguageResult:
     collapsed: bool
     skipped: int = 0
     stand_in: str = ""
+    repaired: int = 0
 
 
 @dataclass
@@ -70,6 +71,7 @@ class _Tally:
     n: int = 0
     skipped: int = 0
     stand_in: str = ""
+    repaired: int = 0
     predicted: set[Any] = field(default_factory=set)
     true: set[Any] = field(default_factory=set)
 
@@ -82,7 +84,8 @@ class _Tally:
             sums = metric.sums(found.predictions, found.references, labels, lang=self.lang)
             self.sums[name] = added(self.sums[name], sums) if name in self.sums else sums
         self.rows, self.n = self.rows + len(rows), self.n + len(found.references)
-        self.skipped, self.stand_in = self.skipped + rows.skipped, rows.stand_in
+        self.skipped, self.repaired = self.skipped + rows.skipped, self.repaired + rows.repaired
+        self.stand_in = rows.stand_in
         _note(self.predicted, found.predictions)
         _note(self.true, found.references)
         return found
@@ -90,7 +93,7 @@ class _Tally:
     def result(self) -> LanguageResult:
         values = {name: get_metric(self.task.format, name).points(sums) for name, sums in self.sums.items()}
         collapsed = self.task.trains and len(self.predicted) == 1 < len(self.true)
-        return LanguageResult(self.lang, self.n, values, collapsed, self.skipped, self.stand_in)
+        return LanguageResult(self.lang, self.n, values, collapsed, self.skipped, self.stand_in, self.repaired)
 
 
 def model_predictor(
@@ -149,9 +152,10 @@ def score_language(task: Task, lang: str, rows: Rows, features: Features, logits
 def decoded(
     task: Task, lang: str, rows: Rows, features: Features, logits: Sequence[Tensor], *, first: int = 0
 ) -> Predicted:
-    """What the logits of each feature say of the rows; `first` is the number of the first, where rows have no id."""
+    """What the logits of each feature say of the rows; `first` is the number of the first, where they have none."""
     form = FORMATS[task.format]
-    ids = rows.columns.get("id") or [str(first + i) for i in range(len(rows))]
+    numbers = rows.numbers or range(first, first + len(rows))
+    ids = rows.columns.get("id") or [str(number) for number in numbers]
     if isinstance(form, MiningFormat):
         mined = form.mined(logits, rows)  # the search takes minutes: one for both
         predictions: Sequence[Any] = [pair for pair, _ in mined]
@@ -180,7 +184,7 @@ class _Reader:
         """The next rows, all of them where `most` is None; None behind the last."""
         taken, room = [], sys.maxsize if most is None else most
         while room and (piece := self._left or next(self._pieces, None)):
-            self._left = replace(piece[room:], skipped=0) if len(piece) > room else None
+            self._left = piece.behind(room) if len(piece) > room else None
             taken.append(piece[:room])
             room -= len(taken[-1])
         return joined(taken) if taken else None

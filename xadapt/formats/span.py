@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from xadapt.data import Rows
+from xadapt.data.checks import NOWHERE
 from xadapt.formats.features import IGNORED, Features
 from xadapt.models.heads import SpanHead
 from xadapt.tasks import Task
@@ -144,7 +145,7 @@ def _context(token: int, start: int, stop: int) -> float:
 
 def _token_span(answers: Sequence[tuple[str, int]], offsets: Sequence[Offset]) -> tuple[int, int] | None:
     """First and last token of the first answer, or None."""
-    if not answers:
+    if not answers or answers[0][1] == NOWHERE:
         return None
     text, start = answers[0]
     covered = [i for i, (a, b) in enumerate(offsets) if a < start + len(text) and b > start]

@@ -178,6 +178,7 @@ class Collection:
                 **shared, language=row["language"], family=get_language(row["language"]).family, metric=metric,
                 metric_version=spec["metrics"][metric], main=metric == task.main_metric, value=value, n=row["n"],
                 collapsed=row["collapsed"], stand_in=row.get("stand_in", ""),
+                skipped=row.get("skipped", 0), repaired=row.get("repaired", 0),
             )
             for row in result.record["scores"]
             for metric, value in row["values"].items()

@@ -143,5 +143,5 @@ def _model(around: Surroundings, task: Task) -> tuple[PreTrainedModel, nn.Module
 def _score(result: LanguageResult) -> dict[str, Any]:
     return {
         "language": result.lang, "n": result.n, "values": result.values, "collapsed": result.collapsed,
-        "skipped": result.skipped, "stand_in": result.stand_in,
+        "skipped": result.skipped, "repaired": result.repaired, "stand_in": result.stand_in,
     }  # fmt: skip

@@ -33,9 +33,10 @@ class LookedUp:
         self._here = ""
 
     def identity(self, task: Task, lang: str, split: Split) -> str:
-        """Of the content of a split."""
+        """Of the content of a split, whose files can be read: what a study needs at its end is looked at before it starts."""
         key = (task.name, lang, split)
         if key not in self._identities:
+            self._source.check(task, lang, split)
             self._identities[key] = self._source.identity(task, lang, split)
         return self._identities[key]
 

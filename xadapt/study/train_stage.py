@@ -236,6 +236,8 @@ class Train:
             "train_skipped": sum(of.train.skipped for of in self.tasks),
             "dev_samples": sum(len(of.dev) for of in self.tasks),
             "dev_skipped": sum(of.dev.skipped for of in self.tasks),
+            "train_repaired": sum(of.train.repaired for of in self.tasks),
+            "dev_repaired": sum(of.dev.repaired for of in self.tasks),
         }
         resumed: dict[str, Any] = {"resumed_at": result.resumed} if result.resumed else {}
         if self.settings.dtype != self.spec["training"]["dtype"]:

@@ -140,6 +140,11 @@ class Task(_Frozen):
     skip: dict[str, tuple[int | str, ...]] = _says(
         "by field, values for which a row is left out and counted", default={}
     )
+    max_skipped: float = _says(
+        "the share of a split's rows (0 to 1) that may be left out and counted besides, since a text is blank or, in "
+        "training, none of the answers stands in its context; one more and the first is an error",
+        default=0.01, ge=0, le=1,
+    )  # fmt: skip
     train_on: str | None = _says("of a target: the task whose English train split it trains on", default=None)
     metrics: tuple[str, ...] = _says(
         "what is computed, the first in the headline and for the choice of the checkpoint; docs/tasks.md has each format's",

@@ -98,7 +98,7 @@ def _check_values(task: Task, values: Mapping[str, Any], file: Path) -> None:
         for regime, given in values.get("optimisation", {}).items()
         for key, value in given.items()
     }
-    numbers |= {key: values.get(key) for key in ("version", "max_seq_length")}
+    numbers |= {key: values.get(key) for key in ("version", "max_seq_length", "max_skipped")}
     for key, value in numbers.items():
         if isinstance(value, bool):  # which Python takes for 0 or 1
             raise UserError(f"{file}: {key} = {value}: Input should be a number")
