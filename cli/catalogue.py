@@ -12,6 +12,7 @@ from xadapt_cli.options import Backbone, Data, TaskFile
 
 if TYPE_CHECKING:
     from xadapt.tasks import Task
+    from xadapt.tasks.spec import HubSource
 
 tasks_app = typer.Typer(help="List the tasks, or show one.", invoke_without_command=True)
 _WIDE = 120  # columns of a terminal in which the longest key leaves room beside it
@@ -33,7 +34,7 @@ def tasks(context: typer.Context, as_json: Json = False, task_file: TaskFile = N
 
     table = Table("task", "role", "format", "languages", "metrics", "hub data set", "revision", box=None)
     for task in TASKS.values():
-        hub, revision = task.hub, (task.hub.revision or "not pinned: main")[:16] if task.hub.dataset else ""
+        hub, revision = task.hub, _revision(task.hub)[:16] if task.hub.dataset else ""
         count = str(len(task.languages))
         table.add_row(
             task.name, task.role, task.format, count, ", ".join(task.metrics), hub.dataset or "none", revision
@@ -175,7 +176,16 @@ def _hub(task: "Task") -> str:
     hub = task.hub
     if not hub.dataset:
         return f"none. {hub.elsewhere}".strip()
-    return f"{hub.dataset}, config {hub.config}, revision {hub.revision or 'not pinned: main'}"
+    return f"{hub.dataset}, config {hub.config}, revision {_revision(hub)}"
+
+
+def _revision(hub: "HubSource") -> str:
+    """The commit that a spec pins, or its branch and what that was at its first use here."""
+    from xadapt.data.hub import repository_of
+    from xadapt.data.hub_record import kept_commit
+
+    first = kept_commit(repository_of(hub))
+    return hub.revision or f"{hub.branch}, {f'here at {first}' if first else 'fixed at its first use'}"
 
 
 def _task_record(task: "Task") -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`xadapt fetch`: what tasks need, from the hub into a folder that works without a network."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
@@ -25,7 +24,7 @@ Backbone = Annotated[
     str | None, typer.Option(help="A hub id, fetched to DIR/models/<id>: config, tokenizer, safetensors.")
 ]
 Verify = Annotated[bool, typer.Option("--verify", help="Fetch nothing: hash again what is there.")]
-_LINE_SECONDS = 10.0
+_LARGE = 10_000_000  # bytes of a file that is worth a line
 
 
 def fetch(
@@ -110,19 +109,18 @@ def _console_watch() -> "ConsoleWatch":
 
 
 class ConsoleWatch:
-    """Says on a console what is fetched: a line a repository, and every ten seconds how far a file is."""
+    """Says on a console what is fetched: a line a repository, and one a large file."""
 
     def __init__(self, console: "Console") -> None:
-        self.console, self._last = console, time.monotonic()
+        self.console = console
 
     def listed(self, repository: str, commit: str, files: int, size: int) -> None:
         to_fetch = f"{files} files, {_megabytes(size)} to fetch" if files else "all there"
         self._say(f"{repository} at {commit[:12]}: {to_fetch}")
 
-    def received(self, file: str, done: int, size: int) -> None:
-        if time.monotonic() - self._last >= _LINE_SECONDS:
-            self._last = time.monotonic()
-            self._say(f"      {file}: {_megabytes(done)} of {_megabytes(size)}")
+    def coming(self, file: str, size: int) -> None:
+        if size >= _LARGE:  # the library draws a bar on a terminal
+            self._say(f"      {file}: {_megabytes(size)}")
 
     def paused(self, what: str, reason: str, seconds: float) -> None:
         self._say(f"      {what}: {reason}; asking again in {seconds:g} s")

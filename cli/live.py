@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from xadapt_cli.pace import Pace, clock
+from xadapt_cli.pace import Pace, clock, counted
 
 ROWS = 15
 
@@ -28,7 +28,7 @@ class Row:
 
     def show(self, done: int, total: int, unit: str, values: str) -> None:
         """Take the latest progress."""
-        self.state, self.done, self.total, self.values = f"{done}/{total} {unit}", done, total, values
+        self.state, self.done, self.total, self.values = counted(done, total, unit), done, total, values
         self.left = self._pace.left(done, total)
 
 
@@ -72,7 +72,7 @@ class LiveTable:
         table.add_column(ratio=2, no_wrap=True, overflow="ellipsis")
         rows = list(self.rows.values())
         for row in rows[:ROWS]:
-            bar = ProgressBar(total=row.total or 1, completed=row.done)
+            bar = ProgressBar(total=row.total if row.done <= row.total else None, completed=row.done)
             # labels and values hold users' names: text, not markup
             table.add_row(Text(row.label), Text(row.state), bar, clock(row.left), Text(row.values))
         waiting = self.total - len(rows) - sum(self.counts.values())

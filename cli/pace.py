@@ -4,7 +4,10 @@ import time
 
 
 class Pace:
-    """Time left of a counted job. What an earlier start had done says nothing of this one's speed."""
+    """Time left of a counted job. What an earlier start had done says nothing of this one's speed.
+
+    A total that is not known is 0; one that was passed was an estimate, and says no more.
+    """
 
     def __init__(self) -> None:
         self._first: tuple[int, float] | None = None
@@ -15,7 +18,12 @@ class Pace:
         if self._first is None:
             self._first = (done, now)
         begun, since = self._first
-        return (now - since) / (done - begun) * (total - done) if done > begun else None
+        return (now - since) / (done - begun) * (total - done) if begun < done <= total else None
+
+
+def counted(done: int, total: int, unit: str) -> str:
+    """How far something is, as `4096/5010 rows`; without a total where that is not known, or was passed."""
+    return f"{done}/{total} {unit}" if done <= total else f"{done} {unit}"
 
 
 def clock(seconds: float | None) -> str:

@@ -16,7 +16,7 @@ from xadapt.study.stage import Stage
 from xadapt.study.store import Store
 from xadapt.workers.reports import RemoteError
 from xadapt_cli.live import LiveTable
-from xadapt_cli.pace import Pace
+from xadapt_cli.pace import Pace, counted
 
 if TYPE_CHECKING:
     from xadapt.training.result import Monitor
@@ -121,7 +121,7 @@ def _plain(console: Console, of: str) -> Line:
         left = pace.left(done, total, now=now)
         if now - last >= _PLAIN_SECONDS:
             rest = "" if left is None else f", {left:.0f} s left"
-            console.print(f"      {done}/{total} {unit}{of}, {values}{rest}", markup=False)
+            console.print(f"      {counted(done, total, unit)}{of}, {values}{rest}", markup=False)
             last = now
 
     return show

@@ -32,6 +32,9 @@ Data = Annotated[
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, as training.max_steps=10.")
 ]
+UpdateData = Annotated[
+    bool, typer.Option("--update-data", help="Read the hub at its newest, not where the study began.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 _EMBEDDED_BACKBONE = (
@@ -45,6 +48,7 @@ def run(
     overrides: Set = None, save_every: SaveEvery = None, retry_in_fp32: RetryInFp32 = False,
     deterministic: Deterministic = False, jobs: Jobs = None,
     executor: Executor = "local", address: Address = None, report_to: ReportTo = None,
+    update_data: UpdateData = False,
 ) -> None:  # fmt: skip
     """Run a recipe: train and evaluate what the store does not have, then print, draw and export the comparison.
 
@@ -57,7 +61,7 @@ def run(
     }  # fmt: skip
     execution = execution_of(options)
     loaded = _load(recipe, backbone, data, overrides)
-    run_recipe(loaded, store, evaluate=True, execution=execution, report_to=report_to)
+    run_recipe(loaded, store, evaluate=True, execution=execution, report_to=report_to, update_data=update_data)
     if not loaded.targets:
         return
     scorecard = show_scores(store, [loaded.name])
@@ -79,7 +83,7 @@ def run(
 
 def plan(
     recipe: RecipeFile, store: Store = "runs", backbone: Backbone = None, data: Data = None,
-    overrides: Set = None, as_json: Json = False,
+    overrides: Set = None, as_json: Json = False, update_data: UpdateData = False,
 ) -> None:  # fmt: skip
     """Show what a recipe would do: stages, what they share, what is cached, examples and time to expect."""
     from xadapt.study.plan import make_plan
@@ -87,7 +91,7 @@ def plan(
     from xadapt_cli.plan import plan_record, print_plan
 
     loaded, results = _load(recipe, backbone, data, overrides), Results(store)
-    record = plan_record(make_plan(loaded, kept=_kept(results, loaded)), results)
+    record = plan_record(make_plan(loaded, kept=_kept(results, loaded), update_data=update_data), results)
     if as_json:
         typer.echo(json.dumps(record, indent=1))
         return
@@ -108,7 +112,13 @@ def compare(
 
 
 def run_recipe(
-    recipe: "Recipe", store: str, *, evaluate: bool, execution: "Execution | None" = None, report_to: str | None = None
+    recipe: "Recipe",
+    store: str,
+    *,
+    evaluate: bool,
+    execution: "Execution | None" = None,
+    report_to: str | None = None,
+    update_data: bool = False,
 ) -> "list[Outcome]":
     """Plan and run a recipe with progress on stderr; leaves with exit code 1 or 2 if a stage failed, 75 if stopped."""
     from xadapt.study.plan import make_plan
@@ -116,7 +126,7 @@ def run_recipe(
     from xadapt.training.trackers import TrackerSet, chosen_trackers
 
     names, results = chosen_trackers(report_to), Results(store)
-    made = make_plan(recipe, evaluate=evaluate, kept=_kept(results, recipe))
+    made = make_plan(recipe, evaluate=evaluate, kept=_kept(results, recipe), update_data=update_data)
     from xadapt_cli.console import quiet_libraries, stderr_console
     from xadapt_cli.progress import ConsoleReporter
 

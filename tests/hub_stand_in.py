@@ -24,7 +24,9 @@ class Hub:
     heads maps `<repository>` to the commit of `main`, `<repository>@<branch>` to another branch's. faults maps a
     path's ending to what happens instead, or to a list of that, one for each request: a status, "truncated" (half
     of the body), "wrong" (a byte changed), "long" (bytes too many), "whole" (the range is not heeded), "shifted"
-    (another range), "redirect" (to a signed address), "silent" (no answer); once drops a fault after one use.
+    (another range), "redirect" (to a signed address), "silent" (no answer), "xet" (to a store of chunks that fails); once
+    drops a fault after one use. retry_after is what a 429 says beside its status, limit what the hub's own header says.
+    cards are the repositories' cards, as the listing has them.
     asked lists the paths that were requested, ranges the files and ranges of those with a range, credited those with a token.
     """
 
@@ -36,6 +38,9 @@ class Hub:
     asked: list[str] = field(default_factory=list)
     ranges: list[tuple[str, str]] = field(default_factory=list)
     credited: list[str] = field(default_factory=list)
+    retry_after: str = ""
+    limit: str = ""
+    cards: dict[str, dict[str, Any]] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
 
     def fault(self, path: str) -> Fault | None:
@@ -53,6 +58,10 @@ class Hub:
         head = repository if revision == "main" else f"{repository}@{revision}"
         commit = self.heads.get(head) if revision == "main" or head in self.heads else revision
         return commit if commit in self.repositories.get(repository, {}) else None
+
+    def listings(self) -> list[str]:
+        """The calls of the interface that answers what a repository holds."""
+        return [path for path in self.asked if path.startswith("/api/")]
 
     def resolved(self) -> list[str]:
         """The files that were asked for."""
@@ -82,7 +91,8 @@ class Handler(BaseHTTPRequestHandler):
             self.hub.credited.append(path)
         fault = self.hub.fault(path) if self.command == "GET" or "/resolve/" not in path else None
         if isinstance(fault, int):
-            return self._send(fault, b"{}", {})
+            stated = {"Retry-After": self.hub.retry_after, "RateLimit": self.hub.limit} if fault == 429 else {}
+            return self._send(fault, b"{}", {name: value for name, value in stated.items() if value})
         if fault == "silent":
             self.hub.over.wait(5)
             self.close_connection = True
@@ -102,6 +112,7 @@ class Handler(BaseHTTPRequestHandler):
         files = self.hub.repositories[repository][commit]
         siblings = [{"rfilename": name} | (_stated(name, files[name]) if blobs else {}) for name in files]
         info = {"id": repository.partition("/")[2], "sha": commit, "siblings": siblings}
+        info |= {"cardData": self.hub.cards[repository]} if repository in self.hub.cards else {}
         return self._send(HTTPStatus.OK, json.dumps(info).encode(), {"Content-Type": "application/json"})
 
     def _file(self, path: str, fault: str | None) -> None:

@@ -15,12 +15,12 @@ TORCH = {"torch", "transformers", "accelerate", "adapters", "peft"}
 TABLES = {"pyarrow", "datasets", "huggingface_hub"}
 # modules and packages that must not load torch, directly or through what they load
 TORCH_FREE = (
-    "xadapt.errors", "xadapt.durable", "xadapt.interruption", "xadapt.locks", "xadapt.languages", "xadapt.tasks", "xadapt.data", "xadapt.metrics", "xadapt.models.identity", "xadapt.models.encoder_files", "xadapt.models.fetch",
+    "xadapt.errors", "xadapt.durable", "xadapt.interruption", "xadapt.locks", "xadapt.languages", "xadapt.tasks", "xadapt.data", "xadapt.metrics", "xadapt.models.identity", "xadapt.models.encoder_files", "xadapt.models.fetch", "xadapt.models.hub",
     "xadapt.models.embedded", "xadapt.regimes.specs", "xadapt.regimes.sizes", "xadapt.training.settings", "xadapt.study.sections", "xadapt.study.stage", "xadapt.study.planner", "xadapt.study.recipe",
     "xadapt.study.recipe_file", "xadapt.study.plan", "xadapt.study.store", "xadapt.study.execution", "xadapt.study.precision", "xadapt.study.outcome",
     "xadapt.workers.assignment", "xadapt.workers.reports", "xadapt.workers.schedule", "xadapt.workers.process",
     "xadapt.workers.local_pool", "xadapt.workers.ray_pool", "xadapt.workers.resources", "xadapt.workers.start",
-    "xadapt.study.sweep", "xadapt.study.recipe_errors", "xadapt.study.looked_up", "xadapt.study.estimate", "xadapt_cli.plan",
+    "xadapt.study.sweep", "xadapt.study.recipe_errors", "xadapt.study.looked_up", "xadapt.study.hub_identities", "xadapt.study.estimate", "xadapt_cli.plan",
     "xadapt.study.study_files", "xadapt.study.inventory", "xadapt.study.integrity", "xadapt.study.cleaning", "xadapt.study.transfer", "xadapt.study.unfinished",
     "xadapt.study.removal", "xadapt.study.upgrade", "xadapt_cli.store", "xadapt_cli.store_removal",
     "xadapt.study.field_errors", "xadapt.study.tracking", "xadapt.training.trackers",
@@ -34,7 +34,7 @@ TORCH_FREE = (
 # lowest first; a module may import from lower layers and from its own package
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("xadapt.errors", "xadapt.interruption"),
-    ("xadapt.durable", "xadapt.locks", "xadapt.memory"),
+    ("xadapt.durable", "xadapt.locks", "xadapt.memory", "xadapt.cache"),
     ("xadapt.languages",),
     ("xadapt.tasks",),
     ("xadapt.data", "xadapt.metrics", "xadapt.models", "xadapt.formats", "xadapt.regimes"),

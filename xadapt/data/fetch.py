@@ -6,11 +6,12 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from xadapt.data.download import Patience
+from xadapt.data.hub import repository_of, whole_split
+from xadapt.data.hub_record import Repository
 from xadapt.data.manifest import Manifest
-from xadapt.data.parquet import whole_shards
-from xadapt.data.snapshot import Repository, Watch, fetch_snapshot, verify_snapshot
+from xadapt.data.snapshot import Watch, fetch_snapshot, verify_snapshot
 from xadapt.data.splits import shares
+from xadapt.data.transfer import Patience
 from xadapt.errors import UserError, unknown
 from xadapt.languages import get_language
 from xadapt.tasks import TASKS, Task
@@ -37,19 +38,14 @@ class Need:
 
         Empty for a split that is not there and not required, else UserError; place says whose names they are.
         """
-        folder = fill(self.part.hub.config, self.lang) + "/"
-        inside = {name.removeprefix(folder) for name in names if name.startswith(folder)}
-        wanted = shares(self.part, self.split)
-        for share in wanted:
-            found = [whole_shards(inside, name, f"{place}, {folder}") for name in share.names]
-            if all(found):
-                return [folder + file for files in found for file in files]
-        if not self.required:
-            return []
+        config, wanted = fill(self.part.hub.config, self.lang), shares(self.part, self.split)
+        files, share = whole_split(config, wanted, names, place)
+        if share or not self.required:
+            return files
         looked = " or ".join(" and ".join(share.names) for share in wanted)
         raise UserError(
             f"{place} has no complete {self.split} split of task '{self.task}' for '{self.lang}' (looked for {looked} in "
-            f"{folder}); leave the language out with --languages, or the task with --tasks"
+            f"{config}/); leave the language out with --languages, or the task with --tasks"
         )
 
 
@@ -114,13 +110,22 @@ def _by_data_set(wanted: Sequence[Need]) -> list[tuple[Repository, partial[list[
     found = []
     for name in dict.fromkeys(need.part.hub.dataset for need in wanted):
         own = [need for need in wanted if need.part.hub.dataset == name]
-        ((revision, branch),) = {
-            (need.part.hub.revision, need.part.hub.branch) for need in own
-        }  # one commit a data set
-        licences = dict.fromkeys(need.part.hub.licence for need in own)
-        repository = Repository("dataset", name, revision, branch, "; ".join(licences))
-        found.append((repository, partial(_files, own)))
+        licences = "; ".join(dict.fromkeys(need.part.hub.licence for need in own))
+        found.append((_one_commit(own).model_copy(update={"licence": licences}), partial(_files, own)))
     return found
+
+
+def _one_commit(own: Sequence[Need]) -> Repository:
+    """The repository of what is needed of one data set; what is not pinned goes with what is."""
+    wanted = {repository_of(need.part.hub).key: need for need in own}
+    pinned = {key: need for key, need in wanted.items() if need.part.hub.revision}
+    if len(chosen := pinned or wanted) > 1:
+        first, second = list(chosen.items())[:2]
+        raise UserError(
+            f"--tasks: {first[1].task} reads {first[0].removeprefix('datasets/')} and {second[1].task} "
+            f"{second[0].removeprefix('datasets/')}, and a folder holds one commit; fetch one into another --to"
+        )
+    return repository_of(next(iter(chosen.values())).part.hub)
 
 
 def _files(own: Sequence[Need], names: Collection[str], place: str) -> list[str]:

@@ -16,7 +16,11 @@ _IN_FULL = 64
 
 def content_hash(files: Sequence[Path]) -> str:
     """What names the content of some files, in order: their sha256 (hex) joined by plus signs."""
-    hashes = [_file_hash(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return named_by([_file_hash(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+
+
+def named_by(hashes: Sequence[str]) -> str:
+    """What names the content of some files by their hashes, in order."""
     return "+".join(hashes) if len(hashes) <= _IN_FULL else hashlib.sha256("+".join(hashes).encode()).hexdigest()
 
 

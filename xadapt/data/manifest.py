@@ -32,6 +32,11 @@ class FileFacts(BaseModel):
             raise ValueError("give either sha256 or git_sha1")
         return self
 
+    @property
+    def content(self) -> str:
+        """What names the content: its sha256, as a mirror hashes it, or for what lies in git `git:` and the blob's sha1."""
+        return self.sha256 or f"git:{self.git_sha1}"
+
     def describe(self, path: Path) -> bool:
         """Whether the file is there with this size and this hash; reads all of it."""
         if not self.fit(path):

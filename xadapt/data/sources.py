@@ -1,6 +1,6 @@
 """The Source protocol and the places rows come from; torch-free, so that plans can name data."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -106,8 +106,11 @@ def whole_path(data: str) -> str:
     return data if data in ("hub", "embedded") else str(Path(data).absolute())
 
 
-def open_source(data: str) -> Source:
+def open_source(data: str, *, commits: Mapping[str, str] | None = None, newest: bool = False) -> Source:
     """The source a `--data` value means: `hub`, `embedded`, `xtreme:` and a folder, or a mirror folder.
+
+    commits are those at which branches of the hub are to be read, by `datasets/<owner>/<name>@<branch>`; with
+    newest, others are read at what they are now, and not at what they were at their first use.
 
     Raises UserError if it is none of these.
     """
@@ -116,7 +119,7 @@ def open_source(data: str) -> Source:
     from xadapt.data.xtreme_layout import XtremeSource
 
     if data == "hub":
-        return HubSource()
+        return HubSource(commits or {}, newest=newest)
     if data == "embedded":
         return EmbeddedSource()
     prefix, colon, folder = data.partition(":")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -22,19 +22,20 @@ _BESIDE = re.compile(r"(^|\.)(lm_head|pooler)\.")
 
 @dataclass(frozen=True)
 class Backbone:
-    """An encoder by the name the user gave: a hub id, a folder or `embedded`."""
+    """An encoder by the name the user gave: a hub id, read at the commit given for its branch, a folder or `embedded`."""
 
     name: str
+    commits: Mapping[str, str] = field(default=NO_COMMITS, compare=False)
 
     @cached_property
     def folder(self) -> Path:
         """Where config, weights and tokenizer lie."""
-        return backbone_folder(self.name)
+        return backbone_folder(self.name, commits=self.commits)
 
     @cached_property
     def identity(self) -> str:
         """What identifies the weights and the tokenizer in stage keys."""
-        return backbone_identity(self.name)
+        return backbone_identity(self.name, commits=self.commits)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:

@@ -17,6 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from xadapt.cache import cache_root
 from xadapt.durable import sync
 from xadapt.errors import UserError
 from xadapt.models.encoder_files import content_hash
@@ -98,14 +99,6 @@ def check_embedded(cache_dir: Path | None = None) -> None:
 
 def _converted(cache_dir: Path | None) -> Path:
     return cache_root(cache_dir) / f"embedded-{EMBEDDED_SHA256[:8]}-v{CONVERTER_VERSION}"
-
-
-def cache_root(cache_dir: Path | None = None) -> Path:
-    """The folder of what is made once and kept: the one given, else $XADAPT_CACHE, else the user's cache directory."""
-    import platformdirs
-
-    chosen = cache_dir or os.environ.get("XADAPT_CACHE") or platformdirs.user_cache_dir("xadapt")
-    return Path(chosen).expanduser()
 
 
 def _source_path() -> Path:

@@ -12,10 +12,10 @@ from xadapt.errors import UserError, short
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 TOKENIZER, PIECES, SETTINGS = "tokenizer.json", "sentencepiece.bpe.model", "tokenizer_config.json"
-_ADDED = "added_tokens.json"
+ADDED = "added_tokens.json"
 # opened where they are there; the last holds templates of chats, which change no text of ours
-_ALWAYS = (CONFIG, TOKENIZER, PIECES, SETTINGS, "special_tokens_map.json", "chat_template.jinja")
-_TEMPLATES = "additional_chat_templates/*.jinja"
+ALWAYS = (CONFIG, TOKENIZER, PIECES, SETTINGS, "special_tokens_map.json", "chat_template.jinja")
+TEMPLATES = "additional_chat_templates/*.jinja"
 
 
 def opened_files(folder: Path) -> list[Path]:
@@ -24,11 +24,11 @@ def opened_files(folder: Path) -> list[Path]:
     Raises UserError for a folder without weights, and for files that name others which are none of the folder.
     """
     shards = weight_files(folder)
-    names = {*_ALWAYS, *(file.name for file in shards), *(INDEX for _ in shards[:1] if shards != [folder / WEIGHTS])}
+    names = {*ALWAYS, *(file.name for file in shards), *(INDEX for _ in shards[:1] if shards != [folder / WEIGHTS])}
     if "added_tokens_decoder" not in (settings := _settings(folder)):
-        names.add(_ADDED)
+        names.add(ADDED)
     found = {folder / name for name in names if (folder / name).is_file()}
-    return sorted({*found, *folder.glob(_TEMPLATES), *_named_tokenizers(folder, settings)})
+    return sorted({*found, *folder.glob(TEMPLATES), *_named_tokenizers(folder, settings)})
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Collection
-from fnmatch import fnmatchcase
 from pathlib import Path
 
-from xadapt.data.download import Patience
+from xadapt.data.hub_record import Repository
 from xadapt.data.manifest import Manifest
-from xadapt.data.snapshot import Repository, Watch, fetch_snapshot, verify_snapshot
+from xadapt.data.snapshot import Watch, fetch_snapshot, verify_snapshot
+from xadapt.data.transfer import Patience
 from xadapt.errors import UserError
-from xadapt.models.identity import MODEL_FILES, TOKENIZER_FILES, check_config, check_folder
+from xadapt.models.hub import model_files
+from xadapt.models.identity import check_config, check_folder
 
 
 def model_folder(root: Path, backbone: str) -> Path:
@@ -28,36 +29,19 @@ def fetch_backbone(
 
     Raises UserError as `snapshot.fetch_snapshot` does, and for a repository that is no XLM-R in safetensors.
     """
-    folder, repository, patience = model_folder(root, backbone), Repository("model", backbone), patience or Patience()
-    fetch_snapshot(repository, folder, _config, patience, watch)
+    folder, repository = model_folder(root, backbone), Repository(kind="model", name=backbone)
+    fetch_snapshot(repository, folder, _config, patience or Patience(), watch)
     check_config(folder)  # before a gigabyte of another model comes
-    manifest = fetch_snapshot(repository, folder, _files, patience, watch)
+    manifest = fetch_snapshot(repository, folder, model_files, patience or Patience(), watch)
     return check_folder(folder), manifest
 
 
 def verify_backbone(root: Path, backbone: str) -> tuple[Path, Manifest]:
     """Hash what was fetched again, without a network; UserError names what is missing or damaged."""
     folder = model_folder(root, backbone)
-    manifest = verify_snapshot(Repository("model", backbone), folder, _files)
+    manifest = verify_snapshot(Repository(kind="model", name=backbone), folder, model_files)
     return check_folder(folder), manifest
 
 
 def _config(names: Collection[str], place: str) -> list[str]:
-    return [name for name in _files(names, place) if name == "config.json"]
-
-
-def _files(names: Collection[str], place: str) -> list[str]:
-    wanted = (*TOKENIZER_FILES, *MODEL_FILES)
-    found = sorted(name for name in names if "/" not in name and any(fnmatchcase(name, each) for each in wanted))
-    if "config.json" not in found:
-        raise UserError(f"{place} has no config.json: it is no model; give an XLM-R's hub id, such as xlm-roberta-base")
-    if not any(name.endswith(".safetensors") for name in found):
-        pickled = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt")))
-        shown = f" (it has {', '.join(pickled[:3])})" if pickled else ""
-        raise UserError(
-            f"{place} has no model.safetensors{shown}, and pickled weights are never fetched or opened; give a model that "
-            "has safetensors, such as xlm-roberta-base"
-        )
-    if not {"tokenizer.json", "sentencepiece.bpe.model"} & set(found):
-        raise UserError(f"{place} has no tokenizer.json; give a model with its tokenizer, such as xlm-roberta-base")
-    return found
+    return [name for name in model_files(names, place) if name == "config.json"]

@@ -1,26 +1,31 @@
 """Which encoder a `--backbone` value means and what identifies it, without importing torch."""
 
 import hashlib
-from collections.abc import Iterable
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 from shlex import quote
 
+from xadapt.data.hub import NO_COMMITS
+from xadapt.data.listing import moved
 from xadapt.data.manifest import check_complete, read_manifest
 from xadapt.errors import UserError, short
 from xadapt.models.encoder_files import CONFIG, PIECES, TOKENIZER, content_hash, opened_files, read_json
+from xadapt.models.hub import content_hashes, model_listing, model_snapshot, opened_names, repository_of
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "sentencepiece.bpe.model")
-MODEL_FILES = ("config.json", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
+# what was hashed of a folder, whichever of it was opened
+_FORMERLY = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "sentencepiece.bpe.model", "config.json",
+    "model.safetensors", "model.safetensors.index.json", "model-*.safetensors",
+)  # fmt: skip
 _RETRIEVAL_LAYERS = {24: 14, 12: 8}
 # keys of a config.json by which transformers opens other files in place of those that we hash
 _ELSEWHERE = ("configuration_files", "transformers_weights")
 
 
-def backbone_identity(backbone: str) -> str:
-    """What identifies an encoder in stage keys: the embedded one, a folder's content, or a hub id and commit.
+def backbone_identity(backbone: str, *, commits: Mapping[str, str] = NO_COMMITS) -> str:
+    """What identifies an encoder in stage keys: the embedded one, or the content of a folder's or hub repository's files.
 
-    Raises UserError for a folder that is no XLM-R, or a hub id that cannot be resolved.
+    commits are those at which branches of the hub are to be read, by `models/<name>@main`. Raises UserError for a folder that is no XLM-R, or a hub id that cannot be resolved.
     """
     from xadapt.models.embedded import embedded_identity
 
@@ -28,10 +33,26 @@ def backbone_identity(backbone: str) -> str:
         return embedded_identity()
     if _is_path(backbone):
         return f"sha256:{_folder_hash(Path(backbone).expanduser())}"
-    return f"hub:{backbone}@{model_commit(backbone)}"
+    return f"sha256:{_digest(content_hashes(backbone, model_listing(backbone, commits)))}"
 
 
-def backbone_folder(backbone: str) -> Path:
+def model_commit(backbone: str, commits: Mapping[str, str] = NO_COMMITS) -> dict[str, str]:
+    """The commit at which a hub id is read, by `models/<name>@main`; nothing for what lies on no hub."""
+    if backbone == "embedded" or _is_path(backbone):
+        return {}
+    return {repository_of(backbone).key: model_listing(backbone, commits).commit}
+
+
+def backbone_moved(backbone: str, commits: Mapping[str, str]) -> list[str]:
+    """What it would change to read a hub id at what its `main` is now, where it was kept and that is anything."""
+    if not model_commit(backbone, commits).keys() & commits.keys():
+        return []
+    repository, listing = repository_of(backbone), model_listing(backbone, commits)
+    note = moved(repository, listing, opened_names(backbone, listing))
+    return [note] if note else []
+
+
+def backbone_folder(backbone: str, *, commits: Mapping[str, str] = NO_COMMITS) -> Path:
     """The folder with the encoder's config, safetensors and tokenizer, converted or downloaded if need be."""
     from xadapt.models.embedded import embedded_folder
 
@@ -39,16 +60,7 @@ def backbone_folder(backbone: str) -> Path:
         return embedded_folder()
     if _is_path(backbone):
         return check_folder(Path(backbone).expanduser())
-    from huggingface_hub import snapshot_download
-
-    from xadapt.data.hub import hub_errors, unreachable
-
-    try:
-        wanted = [*TOKENIZER_FILES, *MODEL_FILES]
-        folder = snapshot_download(backbone, revision=model_commit(backbone), allow_patterns=wanted)
-    except hub_errors() as error:
-        raise unreachable("model", backbone, error) from error
-    return check_folder(Path(folder))
+    return check_folder(model_snapshot(backbone, model_listing(backbone, commits)))
 
 
 def check_folder(folder: Path) -> Path:
@@ -90,31 +102,13 @@ def retrieval_layer(num_hidden_layers: int, *, embedded: bool) -> int:
     return num_hidden_layers if embedded else _RETRIEVAL_LAYERS.get(num_hidden_layers, num_hidden_layers)
 
 
-@lru_cache(maxsize=16)
-def model_commit(name: str) -> str:
-    """The commit that a hub model's `main` is now, or what the cache holds when the hub cannot be reached."""
-    from huggingface_hub import HfApi
-
-    from xadapt.data.hub import cached_commit, hub_errors, remember_commit, unreachable
-
-    try:
-        commit = str(HfApi().model_info(name, timeout=5).sha)
-    except hub_errors() as error:
-        if cached := cached_commit("models", name):
-            return cached
-        raise unreachable("model", name, error) from error
-    remember_commit("models", name, commit)
-    return commit
-
-
 def _is_path(backbone: str) -> bool:
     return Path(backbone).is_dir() or backbone.startswith((".", "/", "~"))
 
 
 def old_folder_identity(folder: Path) -> str:
     """What `backbone_identity` gave for a folder before it hashed exactly the files that are opened."""
-    patterns = (*TOKENIZER_FILES, *MODEL_FILES)
-    return f"sha256:{_hash_of(folder, sorted(file for pattern in patterns for file in folder.glob(pattern)))}"
+    return f"sha256:{_hash_of(folder, [file for pattern in _FORMERLY for file in folder.glob(pattern)])}"
 
 
 def _folder_hash(folder: Path) -> str:
@@ -122,7 +116,10 @@ def _folder_hash(folder: Path) -> str:
 
 
 def _hash_of(folder: Path, files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.relative_to(folder).as_posix()}:{content_hash(file)};".encode())
-    return digest.hexdigest()
+    return _digest({file.relative_to(folder).as_posix(): content_hash(file) for file in files})
+
+
+def _digest(hashes: Mapping[str, str]) -> str:
+    """What names some files by their names and the sha256 of each."""
+    names = sorted(hashes, key=PurePosixPath)
+    return hashlib.sha256("".join(f"{name}:{hashes[name]};" for name in names).encode()).hexdigest()

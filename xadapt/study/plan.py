@@ -57,17 +57,17 @@ class _Wanted:
     seed: int
 
 
-def make_plan(recipe: Recipe, *, evaluate: bool = True, kept: Resolved = NOTHING) -> Plan:
+def make_plan(recipe: Recipe, *, evaluate: bool = True, kept: Resolved = NOTHING, update_data: bool = False) -> Plan:
     """Unfold a recipe, every point of its sweep under every seed; equal stages of different cells become one.
 
     Without targets the intermediate tasks are trained by themselves, or together as the compositions say; so are
     those that no composition takes up. Without `evaluate` the plan stops at the models and has no cells. kept is what an
-    earlier plan of the same study came to. Raises UserError if data or backbone cannot be identified.
+    earlier plan of the same study came to; update_data takes the newest of the hub instead of its commits. Raises UserError if data or backbone cannot be identified.
     """
     points = sweep_points(recipe)
     if not recipe.targets and not points[0].recipe.intermediate:
         raise UserError(f"recipe '{recipe.name}' names neither `targets` nor `intermediate` tasks")
-    found = LookedUp(recipe, kept)
+    found = LookedUp(recipe, kept, update_data=update_data)
     cells: list[Cell] = []
     trained: list[_Wanted] = []
     notes: list[str] = []
@@ -87,7 +87,7 @@ def make_plan(recipe: Recipe, *, evaluate: bool = True, kept: Resolved = NOTHING
     return Plan(
         tuple(stages.found.values()),
         tuple(cells),
-        tuple(dict.fromkeys([*found.notes, *notes])),
+        tuple(dict.fromkeys([*found.notes, *([] if update_data else found.moved()), *notes])),
         points,
         stages.uses,
         found.resolved,

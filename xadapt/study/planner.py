@@ -11,7 +11,7 @@ from xadapt.metrics import get_metric
 from xadapt.study.looked_up import LookedUp
 from xadapt.study.module_folder import import_stage
 from xadapt.study.recipe import Recipe
-from xadapt.study.stage import Stage
+from xadapt.study.stage import Stage, canonical_json
 from xadapt.tasks import Task, get_task
 from xadapt.tasks.catalogue import TrainingData, get_training_data, train_task_of
 from xadapt.tasks.spec import Split
@@ -33,8 +33,13 @@ class Planner:
         self.source, self.backbone = found, found.backbone
         self.regimes = dict(recipe.regimes.items())
         self._behind: dict[tuple[str, ...], Stage] = {}  # what several cells rest on
-        self.where = {"backbone": recipe.backbone, "data": whole_path(recipe.data), "study": recipe.name}
         self.notes: list[str] = []
+
+    @property
+    def where(self) -> dict[str, str]:
+        """How a stage is run here: backbone and data by name, for which study, and the commits of the hub that its plan has read."""
+        commits = {"commits": canonical_json(self.source.commits)} if self.source.commits else {}
+        return {"backbone": self.recipe.backbone, "data": whole_path(self.recipe.data), "study": self.recipe.name} | commits
 
     def cell(self, target: str, regime: str, composition: str, intermediate: Sequence[str]) -> tuple[Stage, bool]:
         """The evaluation that fills a cell, and whether it is that of composition none again."""

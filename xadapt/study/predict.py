@@ -1,5 +1,6 @@
 """A trained artefact on rows of a user's own: found, verified, loaded, and asked block by block."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,10 +151,11 @@ def _dtype(dtype: str) -> str:
 
 def _backbone(result: Result, given: str | None) -> Backbone:
     """The encoder under an artefact, by the user's name for it or the training's; UserError if it is another."""
-    name = given or result.manifest["provenance"]["where"]["backbone"]
+    where = result.manifest["provenance"]["where"]
+    name = given or where["backbone"]
     wanted = result.manifest["spec"]["backbone"]
     place = f"{result.folder} was trained on backbone {wanted}"
-    backbone = Backbone(name)
+    backbone = Backbone(name, json.loads(where.get("commits", "{}")))
     try:
         identity = backbone.identity
     except UserError as error:

@@ -1,5 +1,6 @@
 """What every stage works with: the store, its folder, the backbone, the rows, and who is told of progress."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,10 @@ from typing import Protocol
 
 from pydantic import TypeAdapter
 
+from xadapt.cache import cache_root
 from xadapt.data import Rows, Source, open_source
 from xadapt.errors import UserError
 from xadapt.models.backbone import Backbone
-from xadapt.models.embedded import cache_root
 from xadapt.regimes.specs import RegimeSpec
 from xadapt.study.execution import DEFAULT, Execution
 from xadapt.study.stage import Stage
@@ -24,7 +25,7 @@ REGIME_SPEC: TypeAdapter[RegimeSpec] = TypeAdapter(RegimeSpec)
 
 
 class Reporter(Protocol):
-    """Told how a stage goes: the monitors of a training, the rows an evaluation has done."""
+    """Told how a stage goes: the monitors of a training, the rows an evaluation has done of a total, 0 if not known."""
 
     def monitors(self, stage: Stage) -> list[Monitor]: ...
 
@@ -53,10 +54,13 @@ def surround(
     stage: Stage, store: Store, folder: Path, reporter: Reporter, execution: Execution = DEFAULT
 ) -> Surroundings:
     """What a stage works with; UserError if its backbone is no longer the one it was planned on."""
-    backbone = Backbone(stage.where["backbone"])
+    commits = json.loads(stage.where.get("commits", "{}"))
+    backbone = Backbone(stage.where["backbone"], commits)
     if backbone.identity != stage.spec["backbone"]:
         raise UserError(f"backbone '{backbone.name}' has changed since the study was planned; run it again")
-    return Surroundings(stage, store, folder, reporter, backbone, open_source(stage.where["data"]), execution)
+    return Surroundings(
+        stage, store, folder, reporter, backbone, open_source(stage.where["data"], commits=commits), execution
+    )
 
 
 def load_planned(source: Source, task: Task, lang: str, split: Split, limit: int | None, planned: str) -> Rows:

@@ -1,6 +1,7 @@
 """English intermediate tasks (Phang et al. 2020, table 1)."""
 
 from xadapt.languages import LANGUAGES
+from xadapt.tasks.revisions import pinned
 from xadapt.tasks.spec import HubSource, Optimisation, Part, Task, Translation
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
@@ -21,14 +22,14 @@ MNLI = Task(
     format="classification",
     description="does the premise entail, contradict or leave open the hypothesis",
     languages=("en",),
-    hub=HubSource(dataset="nyu-mll/glue", config="mnli", licence="OANC, CC-BY-SA-3.0, CC-BY-3.0 by genre"),
+    hub=pinned("nyu-mll/glue", config="mnli", licence="OANC, CC-BY-SA-3.0, CC-BY-3.0 by genre"),
     mirror="mnli",
     columns={"text_a": "premise", "text_b": "hypothesis", "label": "label"},
     labels=NLI_LABELS,
     source_labels=NLI_LABELS,
     splits={"train": ("train",), "validation": _MNLI_SPLITS},
     translated=Translation(
-        hub=HubSource(dataset="facebook/xnli", config="{lang}", licence="CC BY-NC 4.0"),
+        hub=pinned("facebook/xnli", config="{lang}", licence="CC BY-NC 4.0"),
         mirror="xnli/{lang}",
         splits={"train": ("train",)},
         languages=("ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"),
@@ -46,7 +47,7 @@ ANLI = MNLI.model_copy(
     update={
         "name": "anli",
         "description": "ANLI+: SNLI, MNLI and the three rounds of adversarial NLI, one shared head",
-        "hub": HubSource(dataset="facebook/anli", config="plain_text", licence="CC BY-NC 4.0"),
+        "hub": pinned("facebook/anli", config="plain_text", licence="CC BY-NC 4.0"),
         "mirror": "anli",
         "translated": None,
         "splits": {
@@ -55,7 +56,7 @@ ANLI = MNLI.model_copy(
         },
         "more": (
             Part(
-                hub=HubSource(dataset="stanfordnlp/snli", config="plain_text", licence="CC BY-SA 4.0"),
+                hub=pinned("stanfordnlp/snli", config="plain_text", licence="CC BY-SA 4.0"),
                 mirror="snli",
                 splits={"train": ("train",), "validation": ("validation",)},
             ),
@@ -76,7 +77,7 @@ QQP = Task(
     format="classification",
     description="do two questions ask the same",
     languages=("en",),
-    hub=HubSource(dataset="nyu-mll/glue", config="qqp", licence="Quora's terms of service, non-commercial"),
+    hub=pinned("nyu-mll/glue", config="qqp", licence="Quora's terms of service, non-commercial"),
     mirror="qqp",
     columns={"text_a": "question1", "text_b": "question2", "label": "label"},
     labels=("not_duplicate", "duplicate"),
@@ -94,7 +95,7 @@ SQUAD = Task(
     format="span",
     description="the span of a Wikipedia paragraph that answers a question (SQuAD 1.1)",
     languages=("en",),
-    hub=HubSource(dataset="rajpurkar/squad", config="plain_text", licence="CC BY-SA 4.0"),
+    hub=pinned("rajpurkar/squad", config="plain_text", licence="CC BY-SA 4.0"),
     mirror="squad",
     columns=SQUAD_COLUMNS,
     splits={"train": ("train",), "validation": ("validation",)},
@@ -109,7 +110,7 @@ SQUAD_V2 = SQUAD.model_copy(
     update={
         "name": "squad_v2",
         "description": "SQuAD 1.1 and questions without an answer",
-        "hub": HubSource(dataset="rajpurkar/squad_v2", config="squad_v2", licence="CC BY-SA 4.0"),
+        "hub": pinned("rajpurkar/squad_v2", config="squad_v2", licence="CC BY-SA 4.0"),
         "mirror": "squad_v2",
         "no_answer": True,
         "citation": "Rajpurkar et al. 2018, Know What You Don't Know: Unanswerable Questions for SQuAD",
@@ -123,7 +124,7 @@ HELLASWAG = Task(
     format="choice",
     description="which of four endings continues the scene",
     languages=("en",),
-    hub=HubSource(dataset="Rowan/hellaswag", config="data", licence="MIT"),
+    hub=pinned("Rowan/hellaswag", config="data", licence="MIT"),
     mirror="hellaswag",
     columns={"prompt": "ctx_a", "stem": "ctx_b", "choices": "endings", "label": "label"},
     labels=("0", "1", "2", "3"),
@@ -142,8 +143,8 @@ COSMOS_QA = Task(
     format="choice",
     description="which of four answers to a question about a narrative is plausible",
     languages=("en",),
-    hub=HubSource(
-        dataset="allenai/cosmos_qa", config="default", licence="CC BY 4.0", branch="refs/convert/parquet"
+    hub=pinned(
+        "allenai/cosmos_qa", config="default", licence="CC BY 4.0", branch="refs/convert/parquet"
     ),
     mirror="cosmos_qa",
     columns={
@@ -165,7 +166,7 @@ COMMONSENSE_QA = Task(
     format="choice",
     description="which of five concepts answers a question of common sense",
     languages=("en",),
-    hub=HubSource(dataset="tau/commonsense_qa", config="data", licence="MIT"),
+    hub=pinned("tau/commonsense_qa", config="data", licence="MIT"),
     mirror="commonsense_qa",
     columns={"prompt": "question", "choices": "choices.text", "label": "answerKey"},
     labels=("A", "B", "C", "D", "E"),

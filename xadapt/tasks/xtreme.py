@@ -1,6 +1,7 @@
 """Target tasks of XTREME (Hu et al. 2020), under XTREME's names, with the languages XTREME evaluates."""
 
 from xadapt.tasks.intermediate import NLI_LABELS, QUESTION, SQUAD_COLUMNS
+from xadapt.tasks.revisions import pinned
 from xadapt.tasks.spec import HubSource, Optimisation, Task
 
 UPOS = (
@@ -21,7 +22,7 @@ XNLI = Task(
     format="classification",
     description="natural language inference in fifteen languages; trains on mnli",
     languages=_codes("ar bg de el en es fr hi ru sw th tr ur vi zh"),
-    hub=HubSource(dataset="facebook/xnli", config="{lang}", licence="CC BY-NC 4.0"),
+    hub=pinned("facebook/xnli", config="{lang}", licence="CC BY-NC 4.0"),
     mirror="xnli/{lang}",
     columns={"text_a": "premise", "text_b": "hypothesis", "label": "label"},
     labels=NLI_LABELS,
@@ -46,8 +47,8 @@ PAWSX = Task(
     format="classification",
     description="do two sentences of high word overlap mean the same, in seven languages",
     languages=_codes("de en es fr ja ko zh"),
-    hub=HubSource(
-        dataset="google-research-datasets/paws-x",
+    hub=pinned(
+        "google-research-datasets/paws-x",
         config="{lang}",
         licence="free for any purpose, acknowledgement asked",
     ),
@@ -79,7 +80,7 @@ UDPOS = Task(
     languages=_codes(
         "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
     ),
-    hub=HubSource(dataset="google/xtreme", config="udpos.{name}", licence="CC BY-SA / CC BY-NC-SA by treebank"),
+    hub=pinned("google/xtreme", config="udpos.{name}", licence="CC BY-SA / CC BY-NC-SA by treebank"),
     mirror="udpos/udpos.{name}",
     columns={"tokens": "tokens", "tags": "pos_tags"},
     labels=UPOS,
@@ -107,7 +108,7 @@ TATOEBA = Task(
     languages=_codes(
         "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw ta te th tl tr ur vi zh"
     ),
-    hub=HubSource(dataset="google/xtreme", config="tatoeba.{iso3}", licence="CC BY 2.0 FR"),
+    hub=pinned("google/xtreme", config="tatoeba.{iso3}", licence="CC BY 2.0 FR"),
     mirror="tatoeba/tatoeba.{iso3}",
     columns={"source": "source_sentence", "target": "target_sentence"},
     splits={"test": ("validation", "test")},
@@ -130,7 +131,7 @@ PANX = Task(
         "af ar bg bn de el en es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr ms my nl pt ru sw ta te th tl tr "
         "ur vi yo zh"
     ),
-    hub=HubSource(dataset="google/xtreme", config="PAN-X.{lang}", licence="not stated"),
+    hub=pinned("google/xtreme", config="PAN-X.{lang}", licence="not stated"),
     mirror="panx/PAN-X.{lang}",
     columns={"tokens": "tokens", "tags": "ner_tags"},
     labels=NER,
@@ -154,7 +155,7 @@ XQUAD = Task(
     format="span",
     description="SQuAD's questions, translated into eleven languages; trains on squad",
     languages=_codes("ar de el en es hi ru th tr vi zh"),
-    hub=HubSource(dataset="google/xquad", config="xquad.{lang}", licence="CC BY-SA 4.0"),
+    hub=pinned("google/xquad", config="xquad.{lang}", licence="CC BY-SA 4.0"),
     mirror="xquad/xquad.{lang}",
     columns=SQUAD_COLUMNS,
     splits={"test": ("validation", "test")},
@@ -171,7 +172,7 @@ MLQA = XQUAD.model_copy(
         "name": "mlqa",
         "description": "questions and contexts of Wikipedia in seven languages, each language by itself; trains on squad",
         "languages": _codes("ar de en es hi vi zh"),
-        "hub": HubSource(dataset="google/xtreme", config="MLQA.{lang}.{lang}", licence="CC BY-SA 3.0"),
+        "hub": pinned("google/xtreme", config="MLQA.{lang}.{lang}", licence="CC BY-SA 3.0"),
         "mirror": "mlqa/MLQA.{lang}.{lang}",
         "splits": {"test": ("test", "validation")},
         "metrics": ("mlqa_f1", "mlqa_exact_match"),
@@ -189,7 +190,7 @@ TYDIQA = Task(
     format="span",
     description="information-seeking questions in nine languages, gold passage given",
     languages=_codes("ar bn en fi id ko ru sw te"),
-    hub=HubSource(dataset="google/xtreme", config="tydiqa", licence="Apache-2.0", id_prefix="{lower}-"),
+    hub=pinned("google/xtreme", config="tydiqa", licence="Apache-2.0", id_prefix="{lower}-"),
     mirror="tydiqa_goldp/tydiqa.{lang}",
     columns=SQUAD_COLUMNS,
     splits={"train": ("train[:90%]",), "validation": ("train[90%:]",), "test": ("validation",)},

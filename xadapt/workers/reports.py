@@ -52,8 +52,8 @@ class Telling:
 
         def advance(rows: int) -> None:
             nonlocal done, unsaid
-            done, unsaid = done + rows, unsaid + rows
-            if due(last=done >= total):
+            before, done, unsaid = done, done + rows, unsaid + rows
+            if due(last=before < total <= done):
                 self._send({"event": "rows", "key": stage.key, "rows": unsaid})
                 unsaid = 0
 
