@@ -27,7 +27,7 @@ class Hub:
     (another range), "redirect" (to a signed address), "silent" (no answer), "xet" (to a store of chunks that fails); once
     drops a fault after one use. retry_after is what a 429 says beside its status, limit what the hub's own header says.
     cards are the repositories' cards, as the listing has them.
-    asked lists the paths that were requested, ranges the files and ranges of those with a range, credited those with a token.
+    asked lists the paths that were requested, got those of them whose content was, ranges the files and ranges of those with a range, credited those with a token.
     """
 
     url: str = ""
@@ -36,6 +36,7 @@ class Hub:
     faults: dict[str, Fault | list[Fault]] = field(default_factory=dict)
     once: bool = False
     asked: list[str] = field(default_factory=list)
+    got: list[str] = field(default_factory=list)
     ranges: list[tuple[str, str]] = field(default_factory=list)
     credited: list[str] = field(default_factory=list)
     retry_after: str = ""
@@ -64,8 +65,8 @@ class Hub:
         return [path for path in self.asked if path.startswith("/api/")]
 
     def resolved(self) -> list[str]:
-        """The files that were asked for."""
-        return [path.partition("/resolve/")[2].partition("/")[2] for path in self.asked if "/resolve/" in path]
+        """The files whose content was asked for."""
+        return [path.partition("/resolve/")[2].partition("/")[2] for path in self.got if "/resolve/" in path]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -87,6 +88,8 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return None
         self.hub.asked.append(path)
+        if self.command == "GET":
+            self.hub.got.append(path)
         if self.headers.get("Authorization"):
             self.hub.credited.append(path)
         fault = self.hub.fault(path) if self.command == "GET" or "/resolve/" not in path else None

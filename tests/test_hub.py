@@ -165,7 +165,7 @@ def test_a_warm_cache_serves_without_a_hub(hub: StandIn, tmp_path: Path) -> None
         offline = load(hub, tmp_path, **options, connect=False)
         assert offline == online | {"before": 30}, "no connection is attempted"
     other = load(hub, tmp_path, split="validation")
-    assert "validation" in other["error"], "what was not fetched is not there"
+    assert "mnli/validation_matched-00000" in other["error"], "what was not fetched is not there"
 
 
 def test_the_librarys_cache_serves_a_commit_that_nobody_listed_here(hub: StandIn, tmp_path: Path) -> None:

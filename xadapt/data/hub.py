@@ -212,10 +212,14 @@ def bring_all(repository: Repository, listing: Listing, files: Sequence[str], pa
             reach(repository, listing.commit, patience)
             if path is not None:
                 discard(path)
-            path = bring(
-                repository.kind, repository.name, listing.commit, file, facts, folder=None, patience=patience,
-                told=untold,
-            )  # fmt: skip
+            try:
+                path = bring(
+                    repository.kind, repository.name, listing.commit, file, facts, folder=None, patience=patience,
+                    told=untold,
+                )  # fmt: skip
+            except Exception as error:
+                error.add_note(f"{file} of ")
+                raise
         paths.append(path)
     return paths
 
@@ -243,7 +247,8 @@ def unreachable(kind: str, name: str, error: Exception, *, task: str = "mnli") -
     """The one error for a hub that does not serve, with every way on; kind is "dataset" or "model"."""
     hub = endpoint() or "the Hugging Face hub"
     remedies = _remedies(task) if kind == "dataset" else _remedies(task, model=name)
-    return UserError(f"cannot get {kind} '{name}' from {hub} ({type(error).__name__}: {reason(error)}). {remedies}")
+    what = "".join(getattr(error, "__notes__", ()))  # the file's name
+    return UserError(f"cannot get {what}{kind} '{name}' from {hub} ({type(error).__name__}: {reason(error)}). {remedies}")
 
 
 def reason(error: Exception) -> str:

@@ -25,7 +25,7 @@ class Backbone:
     """An encoder by the name the user gave: a hub id, read at the commit given for its branch, a folder or `embedded`."""
 
     name: str
-    commits: Mapping[str, str] = field(default=NO_COMMITS, compare=False)
+    commits: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @cached_property
     def folder(self) -> Path:
