@@ -103,6 +103,11 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "redirect" and not path.startswith("/signed/"):
             elsewhere = self.hub.url.replace("127.0.0.1", "localhost")
             return self._send(HTTPStatus.FOUND, b"", {"Location": f"{elsewhere}/signed{address.path}?{SECRET}"})
+        if path.startswith("/chunks/"):
+            return self._send(HTTPStatus.FORBIDDEN, b"{}", {})
+        if path.startswith("/api/xet/"):
+            stated = {"Cas-Url": f"{self.hub.url}/chunks", "Access-Token": "t", "Token-Expiration": "9999999999"}
+            return self._send(HTTPStatus.OK, b"{}", {f"X-Xet-{name}": value for name, value in stated.items()})
         if path.startswith("/api/"):
             return self._info(path.removeprefix("/api/"), "blobs" in parse_qs(address.query))
         return self._file(path.removeprefix("/signed").removeprefix("/"), fault)
@@ -127,6 +132,11 @@ class Handler(BaseHTTPRequestHandler):
         if content is None:
             return self._send(HTTPStatus.NOT_FOUND, b"", {"X-Error-Code": "EntryNotFound"})
         headers = {"ETag": f'"{sha256(content).hexdigest()}"', "X-Repo-Commit": str(commit)}
+        if name in self.hub.faults and self.hub.faults[name] == "xet":
+            headers |= {
+                "X-Xet-Hash": sha256(content).hexdigest(),
+                "X-Xet-Refresh-Route": f"{self.hub.url}/api/xet/read",
+            }
         content = {"wrong": content[:-1] + b"\0", "long": content + b"more"}.get(fault or "", content)
         start, status = 0, HTTPStatus.OK
         if (wanted := self.headers.get("Range")) and fault != "whole":

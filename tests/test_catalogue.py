@@ -12,6 +12,8 @@ from xadapt.languages import LANGUAGES, by_family, english_first, get_language
 from xadapt.metrics import METRICS, get_metric
 from xadapt.regimes.specs import COMPOSITIONS
 from xadapt.tasks import TASKS, Task, get_task, intermediate_names, target_names
+from xadapt.tasks.catalogue import BUILT_IN
+from xadapt.tasks.revisions import REVISIONS
 from xadapt.tasks.spec import FORMAT_FIELDS, OPTIONAL_FIELDS, fill
 
 # Hu et al. 2020, table 1; the Indo-European branches are listed apart
@@ -112,11 +114,19 @@ def test_a_task_is_complete(name: str) -> None:
     for text in (task.description, task.citation, task.hub.licence, task.mirror, *places):
         assert text.strip(), "an empty field"
     assert task.hub.dataset.count("/") == (0 if task.hub.elsewhere else 1)
-    assert task.hub.revision is None or (len(task.hub.revision) == 40 and int(task.hub.revision, 16) >= 0)
     _check_columns_and_labels(task)
     _check_metrics(task)
     _check_languages(task)
     _check_training(task)
+
+
+def test_every_data_set_of_the_hub_is_read_at_one_commit() -> None:
+    parts = [part for task in BUILT_IN.values() for part in (*task.parts, *filter(None, [task.translated]))]
+    commits: dict[str, set[str | None]] = {}
+    for hub in [part.hub for part in parts if part.hub.dataset]:
+        commits.setdefault(hub.dataset, set()).add(hub.revision)
+    assert [dataset for dataset, found in commits.items() if len(found) != 1 or None in found] == []
+    assert set(commits) == set(REVISIONS), "a commit of nothing"
 
 
 def _check_columns_and_labels(task: Task) -> None:

@@ -51,12 +51,12 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
             stand_in.repositories[XNLI][XNLI_NOW][f"{lang}/{split}-00000-of-00001.parquet"] = rows
     stand_in.heads |= {GLUE: NEW, XNLI: XNLI_NOW}
     stand_in.start()
-    _only(stand_in.url, monkeypatch, tmp_path_factory.mktemp("caches"))
+    only(stand_in.url, monkeypatch, tmp_path_factory.mktemp("caches"))
     yield stand_in
     stand_in.stop()
 
 
-def _only(url: str, monkeypatch: pytest.MonkeyPatch, caches: Path) -> None:
+def only(url: str, monkeypatch: pytest.MonkeyPatch, caches: Path) -> None:
     """Make the stand-in the hub of this process, which has asked and kept nothing yet."""
     from huggingface_hub import constants
 
@@ -441,7 +441,9 @@ def _assert_nothing_half(root: Path, hub: StandIn) -> None:
     """Whatever has its final name is the hub's, and readers get all or nothing."""
     for name, content in snapshot(root).items():
         place = name.removeprefix("nyu-mll/glue/")
-        assert place.startswith(INCOMING) or not name.endswith(".parquet") or content == hub.repositories[GLUE][NEW][place]
+        assert (
+            place.startswith(INCOMING) or not name.endswith(".parquet") or content == hub.repositories[GLUE][NEW][place]
+        )
     with suppress(UserError):
         assert premises(root) == [row["premise"] for row in ROWS]
 
@@ -509,6 +511,41 @@ def test_a_folder_of_one_commit_is_not_mixed_with_another(hub: StandIn, tmp_path
     pinned = task.model_copy(update={"hub": task.hub.model_copy(update={"revision": OLD})})
     wanted = [need.__class__(need.task, pinned.parts[0], "en", need.split) for need in needs([task])]
     refused(lambda: fetch_tasks(tmp_path, wanted, watch=Heard()), NEW, OLD, "--to")
+
+
+@pytest.mark.parametrize("order", ["mnli,my_nli", "my_nli,mnli"])
+def test_what_is_not_pinned_comes_with_what_is(hub: StandIn, tmp_path: Path, order: str) -> None:
+    hub.repositories[GLUE]["c" * 40], hub.heads[GLUE] = {}, "c" * 40
+    (tmp_path / "my_nli.yaml").write_text(json.dumps(of_ones_own(revision=None)))
+    ok("fetch", "--tasks", order, "--task-file", tmp_path / "my_nli.yaml", "--to", tmp_path / "root")
+    assert_whole(tmp_path / "root", hub)
+
+
+def test_two_commits_of_one_data_set_are_refused(hub: StandIn, tmp_path: Path) -> None:
+    (tmp_path / "my_nli.yaml").write_text(json.dumps(of_ones_own(revision=OLD)))
+    own = ("--task-file", tmp_path / "my_nli.yaml")
+    done = xadapt("fetch", "--tasks", "mnli,my_nli", *own, "--to", tmp_path / "root")
+    assert_refused(done, "mnli", "my_nli", NEW, OLD, "--to")
+    assert hub.asked == []
+
+
+def of_ones_own(revision: str | None) -> dict[str, Any]:
+    """mnli as a user's task, of another commit or of whatever its branch is."""
+    own = TASKS["mnli"].model_dump(mode="json") | {"name": "my_nli", "translated": None}
+    return own | {"hub": own["hub"] | {"revision": revision}}
+
+
+@pytest.mark.filterwarnings("ignore:hf_xet:DeprecationWarning")
+def test_a_store_of_chunks_that_fails_is_said_with_its_remedy(
+    hub: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    hub.faults = {SECOND: "xet"}
+    refused(lambda: fetch(tmp_path), SECOND, "nyu-mll/glue", "HF_HUB_DISABLE_XET=1", "same command")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    fetch(tmp_path)
+    assert_whole(tmp_path, hub)
 
 
 # ---- what is refused before anything is written
