@@ -17,7 +17,7 @@ from xadapt_cli.progress import ConsoleReporter
 STAGE = Stage("evaluate", {"n": 1}, (), {}, "evaluate panx")
 
 
-@pytest.mark.parametrize"total", [0, 8192, 5000, 4096])
+@pytest.mark.parametrize("total", [0, 8192, 5000, 4096])
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_total_is_never_passed(total: int, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_PLAIN_SECONDS", 0.0)

@@ -248,7 +248,9 @@ def unreachable(kind: str, name: str, error: Exception, *, task: str = "mnli") -
     hub = endpoint() or "the Hugging Face hub"
     remedies = _remedies(task) if kind == "dataset" else _remedies(task, model=name)
     what = "".join(getattr(error, "__notes__", ()))  # the file's name
-    return UserError(f"cannot get {what}{kind} '{name}' from {hub} ({type(error).__name__}: {reason(error)}). {remedies}")
+    return UserError(
+        f"cannot get {what}{kind} '{name}' from {hub} ({type(error).__name__}: {reason(error)}). {remedies}"
+    )
 
 
 def reason(error: Exception) -> str:

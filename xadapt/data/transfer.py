@@ -116,7 +116,7 @@ def bring(
                 raise Busy(why) from error
             if busy := passing_trouble(error, left=BUSY - _LIBRARY_ASKS_AGAIN):
                 raise busy from error
-            if isinstance(error, RuntimeError):  # of the part of the library that is not Python
+            if _of_xet(error):
                 raise XetTrouble((str(error).splitlines() or [""])[0]) from error
             raise
         if not is_as_stated(path, facts):
@@ -169,6 +169,12 @@ def _unusable(error: Exception) -> str:
         return "what came has another size than the hub states"
     statuses = [getattr(getattr(cause, "response", None), "status_code", 0) for cause in _chain(error)]
     return "it has less of the file than lies here" if 416 in statuses else ""
+
+
+def _of_xet(error: Exception) -> bool:
+    """Whether it is of the library for large files, which raises RuntimeError, and errors of connections without a number."""
+    plain = isinstance(error, OSError) and not isinstance(error, hub_errors()) and error.errno is None
+    return plain or isinstance(error, RuntimeError)
 
 
 def discard(path: Path) -> None:
