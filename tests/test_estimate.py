@@ -187,9 +187,9 @@ def test_ten_thousand_stages_are_planned_in_seconds(monkeypatch: pytest.MonkeyPa
         asked.append((task.name, lang, split))
         return of(self, task, lang, split)
 
-    def named(backbone: str) -> str:
+    def named(backbone: str, **commits: Any) -> str:
         backbones.append(backbone)
-        return identity.backbone_identity(backbone)
+        return identity.backbone_identity(backbone, **commits)
 
     of = EmbeddedSource.identity
     monkeypatch.setattr(EmbeddedSource, "identity", counted)

@@ -209,10 +209,10 @@ def bring_all(repository: Repository, listing: Listing, files: Sequence[str], pa
         facts = listing.facts(file, place)
         path = _library_path(repository, listing.commit, file)
         if path is None or not is_as_stated(path, facts):
-            reach(repository, listing.commit, patience)
-            if path is not None:
-                discard(path)
             try:
+                reach(repository, listing.commit, patience)
+                if path is not None:
+                    discard(path)
                 path = bring(
                     repository.kind, repository.name, listing.commit, file, facts, folder=None, patience=patience,
                     told=untold,
