@@ -39,7 +39,11 @@ class Planner:
     def where(self) -> dict[str, str]:
         """How a stage is run here: backbone and data by name, for which study, and the commits of the hub that its plan has read."""
         commits = {"commits": canonical_json(self.source.commits)} if self.source.commits else {}
-        return {"backbone": self.recipe.backbone, "data": whole_path(self.recipe.data), "study": self.recipe.name} | commits
+        return {
+            "backbone": self.recipe.backbone,
+            "data": whole_path(self.recipe.data),
+            "study": self.recipe.name,
+        } | commits
 
     def cell(self, target: str, regime: str, composition: str, intermediate: Sequence[str]) -> tuple[Stage, bool]:
         """The evaluation that fills a cell, and whether it is that of composition none again."""
