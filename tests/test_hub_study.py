@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hub_stand_in import StandIn, parquet
@@ -14,7 +16,10 @@ from xadapt.data import listing, open_source
 from xadapt.data.hub import HubSource
 from xadapt.data.suite import suite_rows
 from xadapt.models.identity import backbone_identity
+from xadapt.study.earlier_specs import CONVERSIONS, CannotCarry, Made
 from xadapt.study.hub_identities import content_identity
+from xadapt.study.plan import make_plan
+from xadapt.study.recipe_file import make_recipe
 from xadapt.tasks import TASKS
 
 GLUE, OWN, MODEL = "datasets/nyu-mll/glue", "datasets/someone/nli", "models/someone/tiny"
@@ -154,6 +159,42 @@ def test_names_of_earlier_versions_become_names_by_content(hub: StandIn, tiny_ba
     assert content_identity(f"hub:nyu-mll/other@{PINNED}/mnli/train", mnli) is None, "none of the task's"
     hub.stop()
     assert content_identity(old, mnli) == source.identity(mnli, "en", "train"), "told by our own record"
+
+
+def test_specs_of_earlier_versions_become_those_that_a_plan_makes_now(hub: StandIn) -> None:
+    """A training on one task and one on several, as they were kept by commits: by content they are found again."""
+    values = {
+        "name": "s", "backbone": "someone/tiny", "data": "hub", "intermediate": ["mnli"], "mixture": {"mlm_ratio": 0.0},
+        "regimes": {"adapter": {"compositions": ["none"]}},
+    }  # fmt: skip
+    (stage,) = make_plan(make_recipe(values, place="the test")).stages
+    commit = f"hub:nyu-mll/glue@{PINNED}/mnli"
+    split = {"train": "train", "dev": "validation"}
+
+    def earlier(spec: dict[str, Any]) -> dict[str, Any]:
+        parts = {name: {**spec[name], "data": f"{commit}/{split[name]}"} for name in split}
+        return {**spec, "backbone": f"hub:someone/tiny@{NEW}", **parts}
+
+    def now(made: Made) -> dict[str, Any]:
+        for convert in CONVERSIONS:
+            made = replace(made, spec=convert(made))
+        return dict(made.spec)
+
+    spec = dict(stage.spec)
+    assert now(Made("train", earlier(spec), {}, stage.where)) == spec
+    several = {"backbone": spec["backbone"], "tasks": [{"train": spec["train"], "dev": spec["dev"], "name": "mnli"}]}
+    before = {**several, "backbone": f"hub:someone/tiny@{NEW}", "tasks": [{**several["tasks"][0], **{name: earlier(spec)[name] for name in split}}]}  # fmt: skip
+    assert now(Made("train", before, {}, stage.where)) == several
+    evaluation = {
+        "backbone": spec["backbone"],
+        "task": "mnli",
+        "task_version": 1,
+        "languages": {"en": f"{commit}/train"},
+    }
+    assert now(Made("evaluate", evaluation, {}, {}))["languages"] == {"en": spec["train"]["data"]}
+    gone = {**spec, "train": {**spec["train"], "data": f"hub:nyu-mll/glue@{LATEST}/mnli/train"}}
+    with pytest.raises(CannotCarry, match=LATEST):
+        now(Made("train", gone, {}, {}))
 
 
 def test_forty_languages_are_one_listing(hub: StandIn) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from test_store import STAGE
 from test_store_faults import at_call, die, in_a_process
 from test_transfer import hashes
 
+from xadapt.models.identity import backbone_identity, old_folder_identity
+from xadapt.study.earlier_specs import CONVERSIONS, CannotCarry, Conversion, Made
 from xadapt.study.inventory import list_entries
 from xadapt.study.stage import STAGE_VERSIONS, key_of
 from xadapt.study.store import Store
-from xadapt.study.upgrade import CONVERSIONS, CannotCarry, Conversion, Made, carry_out, plan_upgrade
+from xadapt.study.upgrade import carry_out, plan_upgrade
 
 EARLIER = Path(__file__).parent / "earlier_store"
 RESULTS = 17
@@ -206,3 +209,53 @@ def test_an_upgrade_that_is_killed_anywhere_comes_to_the_same(root: Path, straig
         assert states <= {"whole", "earlier"}, "never damaged"
         carried(store, [renamed])
         assert contents(store) == straight
+
+
+def converted(kind: str, spec: Mapping[str, Any], backbone: str = "embedded") -> Mapping[str, Any]:
+    made = Made(kind, spec, {}, {"backbone": backbone, "data": "embedded"})
+    for convert in CONVERSIONS:
+        made = replace(made, spec=convert(made))
+    return made.spec
+
+
+def test_an_encoder_whose_opened_files_are_others_than_were_hashed_is_found_again(
+    tiny_backbone: Path, tmp_path: Path
+) -> None:
+    """A chat template counts now, and did not; another encoder in the folder's place keeps the name that it had."""
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_backbone, folder)
+    plain = backbone_identity(str(folder))
+    assert converted("train", {"backbone": plain}, str(folder)) == {"backbone": plain}
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    old, new = old_folder_identity(folder), backbone_identity(str(folder))
+    assert old == plain != new
+    assert converted("train", {"backbone": old}, str(folder)) == {"backbone": new}
+    for where in (str(tmp_path / "gone"), str(tmp_path)):
+        assert converted("train", {"backbone": old}, where) == {"backbone": old}
+    assert converted("train", {"backbone": "sha256:0"}, str(folder)) == {"backbone": "sha256:0"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "metrics", "carried"),
+    [
+        (["O", "B-PER", "I-PER"], ["f1"], False), (["O", "B-PER", "I-PER"], ["accuracy", "f1"], False),
+        (["O", "B-PER", "I-PER"], ["span_f1"], True), (["NOUN", "VERB"], ["f1"], True),
+    ],
+)  # fmt: skip
+def test_a_users_f1_of_spans_is_made_again(labels: list[str], metrics: list[str], carried: bool) -> None:
+    task = {
+        "name": "my_ner", "role": "target", "format": "tagging", "description": "names", "languages": ["en"], "mirror": "ner",
+        "columns": {"tokens": "tokens", "tags": "tags"}, "labels": labels, "splits": {}, "metrics": metrics, "own": True,
+    }  # fmt: skip
+    stored = {"task": "my_ner", "task_version": 1, "task_spec": task}
+    specs = {
+        "evaluate": {"backbone": "embedded", **stored, "languages": {"en": "sha256:0"}},
+        "train": {"backbone": "embedded", "train": stored, "dev": stored},
+        "mixture": {"backbone": "embedded", "tasks": [{"name": "my_ner", "train": stored, "dev": stored}]},
+    }  # fmt: skip
+    for kind, spec in specs.items():
+        if carried:
+            assert converted(kind, spec) == spec
+        else:
+            with pytest.raises(CannotCarry, match="my_ner"):
+                converted(kind, spec)

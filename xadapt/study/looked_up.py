@@ -19,8 +19,8 @@ class LookedUp:
     """Backbone and rows of a recipe by content, each looked at once: files are read, and the hub is asked.
 
     A plan is of one moment, so that a file which changes meanwhile is not seen half old and half new. What an earlier
-    plan of the study came to is kept, but with update_data for the data and the encoder; `resolved` says what this one came to. Raises UserError for what cannot be
-    identified.
+    plan of the study came to is kept, but with update_data for the data and the encoder; `resolved` says what this one
+    came to. Raises UserError for what cannot be identified.
     """
 
     def __init__(self, recipe: Recipe, kept: Resolved = NOTHING, *, update_data: bool = False) -> None:

@@ -1,7 +1,7 @@
 """An earlier version's store in the form of this one: results under the keys they have now, studies sealed; torch-free.
 
 Nothing is computed again: a result's new key follows from its manifest. What changed since, change by change, is in
-CONVERSIONS.
+`earlier_specs`.
 """
 
 import os
@@ -15,32 +15,11 @@ from typing import Any
 from xadapt.durable import sync, write_sealed
 from xadapt.locks import locked
 from xadapt.study.cleaning import refuse_while_running
+from xadapt.study.earlier_specs import CONVERSIONS, CannotCarry, Conversion, Made
 from xadapt.study.inventory import Entry, behind, head, list_entries, lock_of, read_earlier_manifest
 from xadapt.study.stage import STAGE_VERSIONS, key_of
 from xadapt.study.store import MANIFEST
 from xadapt.study.study_files import StudyFile, read_earlier_study, read_studies
-
-
-@dataclass(frozen=True)
-class Made:
-    """A result as a manifest of an earlier version has it: its stage's kind and spec, its record, and where it was made.
-
-    where has the backbone and the data as the user named them then.
-    """
-
-    kind: str
-    spec: Mapping[str, Any]
-    record: Mapping[str, Any]
-    where: Mapping[str, Any]
-
-
-class CannotCarry(ValueError):
-    """Why a result of an earlier version cannot stand for one of this."""
-
-
-# one change of what specs say: the spec of a result as this version writes it; CannotCarry where it cannot be told
-Conversion = Callable[[Made], Mapping[str, Any]]
-CONVERSIONS: tuple[Conversion, ...] = ()
 
 
 @dataclass(frozen=True)
