@@ -167,6 +167,7 @@ def test_an_imported_module_goes_wherever_a_trained_one_does(kind: str, tiny_bac
     assert {score.composition for score in scores} == {"stack", "continue", "fusion", "average"}
     for score in scores:
         assert (f"import:mnli:{content}" in score.signature.split("|")) == ("mnli" in score.intermediate)
+        assert (score.variant == "mnli imported") == ("mnli" in score.intermediate), "the row says so"
 
 
 def test_what_is_not_the_tasks_own_training_is_new_to_its_target(tiny_backbone: Path, tmp_path: Path) -> None:

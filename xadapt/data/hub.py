@@ -113,7 +113,7 @@ class HubSource:
         )  # fmt: skip
 
     def check(self, task: Task, lang: str, split: Split) -> None:
-        self.identity(task, lang, split)  # which asks the hub all that it can say of files that are not here yet
+        """Nothing: in making the identity the hub is asked all that it can say of files that are not here yet."""
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         try:

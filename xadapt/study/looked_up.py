@@ -43,8 +43,8 @@ class LookedUp:
         """Of the content of a split, whose files can be read: what a study needs at its end is looked at before it starts."""
         key = (task.name, lang, split)
         if key not in self._identities:
-            self._source.check(task, lang, split)
             self._identities[key] = self._source.identity(task, lang, split)
+            self._source.check(task, lang, split)
         return self._identities[key]
 
     def count(self, task: Task, langs: Sequence[str], split: Split, cap: int | None) -> int | None:
