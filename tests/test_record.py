@@ -16,13 +16,12 @@ from xadapt.analysis.scorecard import Scorecard
 from xadapt.data import open_source
 from xadapt.data.rows import joined_splits
 from xadapt.data.suite import suite_rows
+from xadapt.durable import write_sealed
 from xadapt.study.recipe import Recipe
 from xadapt.study.recipe_file import make_recipe
 from xadapt.study.store import Result, Store
 from xadapt.tasks import Task, get_task
 from xadapt.tasks.spec import Part
-
-NEW = "a" * 40
 
 
 def loaded_from(root: Path, task: Task, lang: str = "de") -> str:
@@ -82,12 +81,12 @@ print(json.dumps([open_source("hub").load(get_task("panx"), lang, "test").stand_
 def test_a_stand_in_from_the_hub_is_told(tmp_path: Path) -> None:
     """German has no test split there, French has."""
     splits = {"de": ("validation",), "fr": ("validation", "test")}
-    rows = parquet(suite_rows("panx", "de", "test", limit=4))
+    rows, pinned = parquet(suite_rows("panx", "de", "test", limit=4)), str(get_task("panx").hub.revision)
     hub = StandIn()
     hub.repositories["datasets/google/xtreme"] = {
-        NEW: {f"PAN-X.{lang}/{split}-00000-of-00001.parquet": rows for lang in splits for split in splits[lang]}
+        pinned: {f"PAN-X.{lang}/{split}-00000-of-00001.parquet": rows for lang in splits for split in splits[lang]}
     }
-    hub.heads["datasets/google/xtreme"] = NEW
+    hub.heads["datasets/google/xtreme"] = pinned
     hub.start()
     try:
         assert ask(LOAD, hub, tmp_path) == ["validation", ""]
@@ -158,12 +157,11 @@ def test_records_of_before_are_read(recipe: Recipe, tmp_path: Path) -> None:
     before = scores_of(recipe, store)
     for path in (tmp_path / "store").glob("*/*/manifest.json"):
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        del manifest["checksum"]
         for entry in manifest["record"].get("scores", []):
             del entry["skipped"], entry["stand_in"], entry["repaired"]
         for name in ("train_skipped", "dev_skipped", "train_repaired", "dev_repaired"):
             manifest["record"].pop(name, None)
-        path.write_text(json.dumps(manifest), encoding="utf-8")
+        write_sealed(path, {name: value for name, value in manifest.items() if name != "checksum"})
     after = scores_of(recipe, store)
     assert marked(after) == set()
     assert after == [score.model_copy(update={"stand_in": "", "skipped": 0}) for score in before]

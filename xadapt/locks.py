@@ -152,8 +152,9 @@ def _alive(held: Held, stale: float) -> Iterator[None]:
     finally:
         ended.set()
         beat.join()
-        if _token(held.file) == held.token:
-            _put_away(held.file, lambda file: _token(file) != held.token)
+        with suppress(OSError):  # one that stays says that nobody lives behind it
+            if _token(held.file) == held.token:
+                held.file.unlink()
 
 
 def _beat(held: Held, pause: float, ended: threading.Event) -> None:
@@ -189,6 +190,7 @@ def _put_away(file: Path, stays: Callable[[Path], bool]) -> bool:
     What is renamed nobody else renames: so it is looked at again once it has a name of our own.
     """
     ours = _own(file, "away")
+    ours.unlink(missing_ok=True)  # of one that was killed just here
     try:
         os.rename(file, ours)
     except FileNotFoundError:
@@ -202,8 +204,8 @@ def _put_away(file: Path, stays: Callable[[Path], bool]) -> bool:
 
 
 def _own(file: Path, what: str) -> Path:
-    """A name beside a file that no other process of any host uses."""
-    return file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}.{what}")
+    """A name beside a file that no other host uses, nor another process here while it has the kernel's lock."""
+    return file.with_name(f".{file.name}.{socket.gethostname()}.{what}")
 
 
 def _foreign(file: Path) -> bool:

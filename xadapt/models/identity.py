@@ -9,7 +9,7 @@ from xadapt.data.hub import NO_COMMITS
 from xadapt.data.listing import moved
 from xadapt.data.manifest import check_complete, read_manifest
 from xadapt.errors import UserError, short
-from xadapt.models.encoder_files import CONFIG, PIECES, TOKENIZER, content_hash, opened_files, read_json
+from xadapt.models.encoder_files import CONFIG, INDEX, PIECES, TOKENIZER, WEIGHTS, content_hash, opened_files, read_json
 from xadapt.models.hub import content_hashes, model_listing, model_snapshot, opened_names, repository_of
 
 # what was hashed of a folder, whichever of it was opened
@@ -67,9 +67,11 @@ def check_folder(folder: Path) -> Path:
     """The folder itself, if it holds an XLM-R as safetensors with a fast tokenizer; UserError says what lacks."""
     _check_fetched(folder)
     check_config(folder)
-    opened_files(folder)
+    if not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
+        raise UserError(f"--backbone '{folder}' has no {WEIGHTS} (pickled weights are never opened)")
     if not any((folder / name).is_file() for name in (TOKENIZER, PIECES)):
-        raise UserError(f"--backbone '{folder}' has no tokenizer.json; save the tokenizer into the same folder")
+        raise UserError(f"--backbone '{folder}' has no {TOKENIZER}; save the tokenizer into the same folder")
+    opened_files(folder)
     return folder
 
 
