@@ -1,6 +1,7 @@
 """`xadapt store gc`, `rm` and `upgrade`: what changes a store, shown first and done with --yes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -75,10 +76,11 @@ def remove(names: Names, results: Results = False, yes: Yes = False, store: Stor
         typer.echo(f"would remove: {_counts(removal)}")
         _lead_on("rm", [*map(quote, names), *(["--results"] if results else [])], store)
         return
-    for path, gone in do(removal):
-        if not gone:
-            typer.echo(visible(f"left, it is in use now: {path}"))
-    typer.echo(f"removed: {_counts(removal)}")
+    left = {path for path, gone in do(removal) if not gone}
+    for path in left:
+        typer.echo(visible(f"left, it is in use now: {path}"))
+    gone = replace(removal, entries=tuple(entry for entry in removal.entries if entry.folder not in left))
+    typer.echo(f"removed: {_counts(gone)}")
 
 
 def upgrade(yes: Yes = False, store: Store = "runs") -> None:
@@ -130,8 +132,18 @@ def _print_upgrade(planned: "Upgrade") -> None:
         typer.echo(visible(f"study {sealed.study.title}{lost}"))
     for left in planned.left:
         typer.echo(visible(f"stays as it is: {left.path} {left.label}: {left.why}"))
+    for folder in sorted(planned.unseen):
+        typer.echo(
+            visible(
+                f"note: encoder {folder} is not there from here, and what was made with it keeps the name it had, for good; "
+                "run this where it was made, if the encoder is still there"
+            )
+        )
     if planned.unfinished:
-        typer.echo(f"note: {planned.unfinished} unfinished folders stay; `xadapt store gc --resumable` drops them")
+        typer.echo(
+            f"note: {planned.unfinished} unfinished folders stay, and a training in one begins anew; "
+            "`xadapt store gc --resumable` drops them"
+        )
 
 
 def _counts(removal: "Removal") -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xadapt.analysis.scorecard import Scorecard
     from xadapt.study.execution import Execution
     from xadapt.study.outcome import Outcome
+    from xadapt.study.plan import Plan
     from xadapt.study.recipe import Recipe
     from xadapt.study.resolved import Resolved
     from xadapt.study.store import Store as Results
@@ -138,10 +139,10 @@ def run_recipe(
     from xadapt.study.collect import study_of
     from xadapt.study.execution import DEFAULT
     from xadapt.study.tracking import Tracked
-    from xadapt.workers.start import check_installed, start
+    from xadapt.workers.start import start
 
     execution = replace(execution or DEFAULT, together=recipe.together)
-    check_installed(made, results, backbone=recipe.backbone, execution=execution)
+    _check_runnable(made, results, recipe, execution)
     main = os.environ.get("RANK", "0") == "0"  # of several processes that train one model
     if evaluate and main:
         results.write_study(recipe.name, study_of(recipe, made))
@@ -155,6 +156,16 @@ def run_recipe(
         raise typer.Exit
     _end(outcomes, stopped)
     return outcomes
+
+
+def _check_runnable(made: "Plan", results: "Results", recipe: "Recipe", execution: "Execution") -> None:
+    """UserError for what would stop a plan later, or make again what an earlier version has made."""
+    from xadapt.study.upgrade import refuse_before_upgrade
+    from xadapt.workers.start import check_installed
+
+    if any(results.find(stage, checked=False) is None for stage in made.stages):
+        refuse_before_upgrade(results.root)
+    check_installed(made, results, backbone=recipe.backbone, execution=execution)
 
 
 def show_scores(store: str, names: Sequence[str], *, by: "By" = "family") -> "Scorecard":

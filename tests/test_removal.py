@@ -87,6 +87,7 @@ def test_a_result_somebody_holds_is_left(store: Store) -> None:
     with FileLock(lock_of(store.folder(AFTER))):
         out = ok("store", "rm", AFTER.key[:9], "--yes", "--store", store.root).out
     assert str(store.folder(AFTER)) in out
+    assert "removed: 0 studies, 0 results" in out
     assert AFTER.key in there(store)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file
 from test_cli import _check_error, follow, ok, snapshot, xadapt
 from test_inventory import partial
 from test_store import STAGE
@@ -17,7 +18,7 @@ from test_store_faults import at_call, die, in_a_process
 from test_transfer import hashes
 
 from xadapt.models.identity import backbone_identity, old_folder_identity
-from xadapt.study.earlier_specs import CONVERSIONS, CannotCarry, Conversion, Made
+from xadapt.study.earlier_specs import CONVERSIONS, CannotCarry, Conversion, Made, commits_of
 from xadapt.study.inventory import list_entries
 from xadapt.study.stage import STAGE_VERSIONS, key_of
 from xadapt.study.store import Store
@@ -98,6 +99,35 @@ def test_an_upgraded_store_is_listed_compared_and_found_by_the_same_commands(roo
     assert len(evaluated) == 8
     assert ok("store", "upgrade", "--store", root).out == "nothing to upgrade\n"
     assert "cached" in ok("run", "small.yaml", "--store", root).err
+
+
+def test_what_has_another_key_now_is_not_made_again_before_an_upgrade(root: Path) -> None:
+    """A template of chats counts for the encoder now: the same command would not find what it had made."""
+    (root.parent / "tiny" / "chat_template.jinja").write_text("{{ messages }}")
+    before = snapshot(root)
+    for command in (TRAIN, "run small.yaml --set name=other"):
+        done = xadapt(*command.split(), "--store", root)
+        assert (done.code, "xadapt store upgrade --store" in done.err) == (2, True)
+    assert {k: v for k, v in snapshot(root).items() if not k.endswith(".lock")} == before
+    ok("store", "upgrade", "--yes", "--store", root)
+    assert "1 cached" in ok(*TRAIN.split(), "--store", root).err
+    assert json.loads((root / "studies" / "small.json").read_text())["resolved"] == {"dtype": "float32", "commits": {}}
+
+
+def test_an_encoder_that_is_not_there_is_told_of_before_anything_is_done(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "encoder tiny" not in ok("store", "upgrade", "--store", root).out
+    monkeypatch.chdir(root)
+    assert "encoder tiny" in ok("store", "upgrade", "--store", root).out
+
+
+def test_a_store_that_was_not_upgraded_takes_nothing_from_another(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "upgraded")
+    ok("store", "upgrade", "--yes", "--store", tmp_path / "upgraded")
+    before = contents(root)
+    _check_error(xadapt("store", "import", tmp_path / "upgraded", "--store", root), ["xadapt store upgrade --store"])
+    assert contents(root) == before
 
 
 def test_a_change_of_specs_gives_results_new_places_and_their_dependents_and_studies_follow(root: Path) -> None:
@@ -230,9 +260,17 @@ def test_an_encoder_whose_opened_files_are_others_than_were_hashed_is_found_agai
     old, new = old_folder_identity(folder), backbone_identity(str(folder))
     assert old == plain != new
     assert converted("train", {"backbone": old}, str(folder)) == {"backbone": new}
+    assert commits_of({"backbone": f"hub:a/b@{'c' * 40}", "languages": {"en": f"hub:d/e@{'f' * 40}/x/test"}}) == {
+        "models/a/b@main": "c" * 40, "datasets/d/e@main": "f" * 40,
+    }  # fmt: skip
     for where in (str(tmp_path / "gone"), str(tmp_path)):
         assert converted("train", {"backbone": old}, where) == {"backbone": old}
     assert converted("train", {"backbone": "sha256:0"}, str(folder)) == {"backbone": "sha256:0"}
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")  # which was opened, and did not count
+    tensors = dict.fromkeys(load_file(folder / "weights.safetensors"), "weights.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": tensors}))
+    with pytest.raises(CannotCarry, match=r"weights\.safetensors"):
+        converted("train", {"backbone": old_folder_identity(folder)}, str(folder))
 
 
 @pytest.mark.parametrize(

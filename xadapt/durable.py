@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Mapping
@@ -65,7 +66,7 @@ def write_sealed(path: Path, values: Mapping[str, Any], *, sort_keys: bool = Fal
     Raises OSError as from any write, and then leaves what was there; ValueError for text that is no Unicode.
     """
     whole = sealed(values)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         write_durably(partial, json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=sort_keys))
         os.replace(partial, path)

@@ -113,6 +113,13 @@ def old_folder_identity(folder: Path) -> str:
     return f"sha256:{_hash_of(folder, [file for pattern in _FORMERLY for file in folder.glob(pattern)])}"
 
 
+def unhashed_then(folder: Path) -> list[str]:
+    """Names of the files that are opened and of which `old_folder_identity` says nothing; templates of chats, which change no text, aside."""
+    hashed = {file for pattern in _FORMERLY for file in folder.glob(pattern)}
+    names = (file.relative_to(folder).as_posix() for file in opened_files(folder) if file not in hashed)
+    return [name for name in names if not name.endswith(".jinja")]
+
+
 def _folder_hash(folder: Path) -> str:
     return _hash_of(folder, opened_files(check_folder(folder)))
 

@@ -1,12 +1,14 @@
 """What specs of earlier versions say otherwise than those of this one, change by change; torch-free."""
 
+import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xadapt.errors import UserError
-from xadapt.models.identity import backbone_identity, old_folder_identity
+from xadapt.models.identity import backbone_identity, old_folder_identity, unhashed_then
 from xadapt.study.hub_identities import content_identity
 from xadapt.tasks.span_labels import tagging_metrics
 from xadapt.tasks.user import task_of
@@ -44,6 +46,10 @@ def encoder_by_content(made: Made) -> Mapping[str, Any]:
     folder = Path(made.where.get("backbone", "")).expanduser()
     try:
         if old.startswith("sha256:") and old == old_folder_identity(folder):
+            if unhashed := unhashed_then(folder):
+                raise CannotCarry(
+                    f"{', '.join(unhashed)} of its encoder did not count then and may have changed; make it again"
+                )
             return {**made.spec, "backbone": backbone_identity(str(folder))}
     except (UserError, OSError):
         return made.spec
@@ -64,6 +70,12 @@ def _rows_by_content(value: Any, within: Mapping[str, Any]) -> Any:
     if isinstance(value, str) and value.startswith("hub:") and "/" in value.rpartition("@")[2]:
         return _content(value, within, f"rows {value}")
     return value
+
+
+def commits_of(spec: Mapping[str, Any]) -> dict[str, str]:
+    """The commits at which an earlier version read the hub, by the names that a study keeps them under."""
+    named = re.findall(r"hub:([^@\s+\"]+)@([0-9a-f]{40})(/?)", json.dumps(spec))
+    return {f"{'datasets' if rows else 'models'}/{name}@main": commit for name, commit, rows in named}
 
 
 def _content(old: str, of: Mapping[str, Any] | None, what: str) -> str:

@@ -226,7 +226,10 @@ class _Claim:
 
 def upgrade_hint(root: Path) -> str:
     """What to do about what an earlier version wrote into a store."""
-    return f"`xadapt store upgrade --store {quote(str(root))}` gives what lies there the form and keys of this version"
+    return (
+        f"`xadapt store upgrade --store {quote(str(root))}` gives what lies there the form and keys of this version, and "
+        "`xadapt store rm` drops what it leaves"
+    )
 
 
 def verify(result: Result) -> None:

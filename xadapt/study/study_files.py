@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +157,7 @@ def put_study(root: Path, name: str, version: int, content: Mapping[str, Any]) -
     """Write one version of a study, sealed; False, and nothing is done, if there is one."""
     path = study_path(root, name, version)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.stem}.{os.getpid()}")
+    draft = path.with_name(f".{path.stem}.{secrets.token_hex(8)}")  # hosts have equal pids
     try:
         write_sealed(draft, content)
         os.link(draft, path)  # of several that write the same version one comes first

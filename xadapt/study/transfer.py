@@ -14,6 +14,7 @@ from xadapt.errors import UserError, short
 from xadapt.locks import locked
 from xadapt.study.integrity import fault_of
 from xadapt.study.inventory import (
+    EarlierVersion,
     Entry,
     behind,
     head,
@@ -117,6 +118,8 @@ def _same(entry: Entry, folder: Path) -> bool:
     """Whether the result is there and whole; UserError for another one in its place, OSError if that cannot be read."""
     try:
         manifest = read_manifest(folder)
+    except EarlierVersion as error:
+        raise UserError(f"{folder / MANIFEST}: {error}; {upgrade_hint(folder.parents[1])}") from error
     except ValueError:
         return False
     if manifest["key"] != entry.key:
@@ -182,6 +185,8 @@ def _refuse_other_studies(studies: Sequence[StudyFile], target: Path) -> None:
     there = {(study.name, study.version): study for study in read_studies(target)}
     for study in studies:
         other = there.get((study.name_there or study.name, study.version))
+        if other and other.earlier:
+            whole(other)
         if other and other.content != study.content:
             raise UserError(
                 f"study '{study.title}' is in '{target}' with other content; give it another name with --study "

@@ -4,22 +4,25 @@ Nothing is computed again: a result's new key follows from its manifest. What ch
 `earlier_specs`.
 """
 
+import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from xadapt.durable import sync, write_sealed
+from xadapt.errors import UserError
 from xadapt.locks import locked
 from xadapt.study.cleaning import refuse_while_running
-from xadapt.study.earlier_specs import CONVERSIONS, CannotCarry, Conversion, Made
+from xadapt.study.earlier_specs import CONVERSIONS, CannotCarry, Conversion, Made, commits_of
 from xadapt.study.inventory import Entry, behind, head, list_entries, lock_of, read_earlier_manifest
-from xadapt.study.stage import STAGE_VERSIONS, key_of
-from xadapt.study.store import MANIFEST
+from xadapt.study.resolved import Resolved
+from xadapt.study.stage import STAGE_VERSIONS, canonical_json, key_of
+from xadapt.study.store import MANIFEST, upgrade_hint
 from xadapt.study.study_files import StudyFile, read_earlier_study, read_studies
+from xadapt.study.unfinished import remove
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,16 @@ class SealedStudy:
 
 @dataclass
 class Upgrade:
-    """What is done, and what is not; unfinished are the folders that nothing is known of, and that stay."""
+    """What is done, and what is not; unfinished are the folders that nothing is known of, and that stay.
+
+    unseen are folders of encoders, as they were named then, that are not there from here.
+    """
 
     moves: list[Move] = field(default_factory=list)
     studies: list[SealedStudy] = field(default_factory=list)
     left: list[Left] = field(default_factory=list)
     unfinished: int = 0
+    unseen: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -74,6 +81,21 @@ def plan_upgrade(root: Path, conversions: Sequence[Conversion] = CONVERSIONS) ->
     """What an upgrade of a store would do; UserError while a stage runs there, and where it is no store."""
     entries = list_entries(root)
     refuse_while_running(entries, root, instead="stop it")
+    return _planned(root, entries, conversions)
+
+
+def refuse_before_upgrade(root: Path) -> None:
+    """UserError where results of an earlier version lie that an upgrade carries over, so that none is made again."""
+    entries = list_entries(root) if root.is_dir() else []
+    if not any(entry.state == "earlier" for entry in entries):
+        return
+    if moves := _planned(root, entries, CONVERSIONS).moves:
+        raise UserError(
+            f"the store '{root}' has {len(moves)} results of an earlier version of xadapt; {upgrade_hint(root)}"
+        )
+
+
+def _planned(root: Path, entries: Sequence[Entry], conversions: Sequence[Conversion]) -> Upgrade:
     upgrade = Upgrade(unfinished=sum(not entry.is_result for entry in entries))
     # those of this version, also where an upgrade was stopped before the result had its new place
     done = [e for e in entries if e.state == "whole" or (e.state == "earlier" and e.folder.name != head(e.key))]
@@ -113,6 +135,13 @@ def _plan_result(entry: Entry, keys: _Keys, conversions: Sequence[Conversion], u
         keys.lost |= {entry.key, *entry.formerly}
         upgrade.left.append(Left(entry.folder, entry.label, str(error)))
         return
+    where = str(manifest.get("provenance", {}).get("where", {}).get("backbone", ""))
+    if (
+        where
+        and str(manifest["spec"].get("backbone", "")).startswith("sha256:")
+        and not Path(where).expanduser().exists()
+    ):
+        upgrade.unseen.add(where)
     move = Move(entry, manifest)
     keys.new |= dict.fromkeys((entry.key, *manifest.get("provenance", {}).get("upgraded_from", ())), manifest["key"])
     if move.folder != entry.folder and (move.folder / MANIFEST).exists():
@@ -135,6 +164,8 @@ def _converted(
             why = "cannot be carried over" if need in keys.lost else "is not in the store"
             raise CannotCarry(f"what it was made from, {head(need)}, {why}")
     made = Made(kind, manifest["spec"], manifest["record"], provenance.get("where", {}))
+    if commits := commits_of(made.spec):
+        provenance["where"] = {**made.where, "commits": canonical_json(commits)}
     for convert in conversions:
         made = replace(made, spec=convert(made))
     needs = [keys.new[need] for need in manifest["needs"]]
@@ -157,23 +188,43 @@ def _plan_study(study: StudyFile, keys: _Keys, upgrade: Upgrade) -> None:
         for cell in content["cells"] if cell["evaluation"] not in keys.lost
     ]  # fmt: skip
     changed = {**content, "cells": cells}
+    changed["resolved"] = _resolved({cell["evaluation"] for cell in cells}, study.path.parents[1], upgrade).model_dump()
     if "stages" in content:
         changed["stages"] = [keys.new.get(key, key) for key in content["stages"] if key not in keys.lost]
     upgrade.studies.append(SealedStudy(study, changed, len(content["cells"]) - len(cells)))
+
+
+def _resolved(evaluations: Iterable[str], root: Path, upgrade: Upgrade) -> Resolved:
+    """What a study's open choices had come to, by its evaluations' new keys, whether they are to be moved or have been.
+
+    `auto` may come to another data type today, and a branch of the hub to another commit.
+    """
+    moves = {move.manifest["key"]: move.manifest for move in upgrade.moves}
+    dtypes, commits = set[str](), dict[str, str]()
+    for key in evaluations:
+        with suppress(ValueError, OSError):
+            manifest = moves.get(key) or read_earlier_manifest(root / "evaluate" / head(key))
+            dtypes.add(str(manifest["spec"]["dtype"]))
+            commits |= json.loads(manifest["provenance"].get("where", {}).get("commits", "{}"))
+    return Resolved(dtype=dtypes.pop() if len(dtypes) == 1 else "", commits=commits)
 
 
 def _moved(move: Move, waiting: Callable[[Entry], None]) -> bool:
     """Give a result its manifest and its place; False if another process has done it."""
     old, new = move.entry.folder, move.folder
     with ExitStack() as locks:
-        for lock in sorted({lock_of(old), lock_of(new)}):  # so that no two wait for each other
-            locks.enter_context(locked(lock, lambda: waiting(move.entry)))
+        held = {
+            lock: locks.enter_context(locked(lock, lambda: waiting(move.entry)))
+            for lock in sorted({lock_of(old), lock_of(new)})  # so that no two wait for each other
+        }
         if not (old / MANIFEST).is_file() or (new != old and (new / MANIFEST).exists()):
             return False
         _drop_drafts(old / MANIFEST)
         write_sealed(old / MANIFEST, move.manifest, sort_keys=True)
         if new != old:
-            shutil.rmtree(new, ignore_errors=True)  # a folder without a manifest is no result
+            if new.exists() and not remove(new, new, held[lock_of(new)]):  # one without a manifest is no result
+                return False
+            held[lock_of(old)].check()
             os.rename(old, new)
             sync(new.parent)
     return True
