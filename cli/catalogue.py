@@ -34,7 +34,7 @@ def tasks(context: typer.Context, as_json: Json = False, task_file: TaskFile = N
 
     table = Table("task", "role", "format", "languages", "metrics", "hub data set", "revision", box=None)
     for task in TASKS.values():
-        hub, revision = task.hub, _revision(task.hub)[:16] if task.hub.dataset else ""
+        hub, revision = task.hub, _revision(task.hub, 16) if task.hub.dataset else ""
         count = str(len(task.languages))
         table.add_row(
             task.name, task.role, task.format, count, ", ".join(task.metrics), hub.dataset or "none", revision
@@ -179,13 +179,14 @@ def _hub(task: "Task") -> str:
     return f"{hub.dataset}, config {hub.config}, revision {_revision(hub)}"
 
 
-def _revision(hub: "HubSource") -> str:
+def _revision(hub: "HubSource", digits: int = 40) -> str:
     """The commit that a spec pins, or its branch and what that was at its first use here."""
     from xadapt.data.hub import repository_of
     from xadapt.data.hub_record import kept_commit
 
     first = kept_commit(repository_of(hub))
-    return hub.revision or f"{hub.branch}, {f'here at {first}' if first else 'fixed at its first use'}"
+    since = f"here at {first[:digits]}" if first else "fixed at its first use"
+    return hub.revision[:digits] if hub.revision else f"{hub.branch}, {since}"
 
 
 def _task_record(task: "Task") -> dict[str, Any]:

@@ -49,12 +49,19 @@ Address = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+UpdateData = Annotated[
+    bool,
+    typer.Option(
+        "--update-data", help="Read the hub at its newest, not at what its branches were when they were first read."
+    ),
+]
 # for commands that take their options in groups, see `options.takes`
 EXECUTION: dict[str, tuple[object, object]] = {
     "save_every": (SaveEvery, None),
     "retry_in_fp32": (RetryInFp32, False),
     "deterministic": (Deterministic, False),
     "jobs": (Jobs, None),
+    "update_data": (UpdateData, False),
 }
 
 

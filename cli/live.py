@@ -72,7 +72,7 @@ class LiveTable:
         table.add_column(ratio=2, no_wrap=True, overflow="ellipsis")
         rows = list(self.rows.values())
         for row in rows[:ROWS]:
-            bar = ProgressBar(total=row.total if row.done <= row.total else None, completed=row.done)
+            bar = ProgressBar(total=(row.total or 1) if row.done <= row.total else None, completed=row.done)
             # labels and values hold users' names: text, not markup
             table.add_row(Text(row.label), Text(row.state), bar, clock(row.left), Text(row.values))
         waiting = self.total - len(rows) - sum(self.counts.values())

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xadapt_cli.execution import Address, Deterministic, Executor, Jobs, RetryInFp32, SaveEvery, execution_of
+from xadapt_cli.execution import (
+    Address,
+    Deterministic,
+    Executor,
+    Jobs,
+    RetryInFp32,
+    SaveEvery,
+    UpdateData,
+    execution_of,
+)
 from xadapt_cli.exit_codes import FAILED, RESUMABLE, USER
 from xadapt_cli.options import ReportTo, Store
 
@@ -32,9 +41,6 @@ Data = Annotated[
 ]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, as training.max_steps=10.")
-]
-UpdateData = Annotated[
-    bool, typer.Option("--update-data", help="Read the hub at its newest, not where the study began.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
@@ -136,6 +142,7 @@ def run_recipe(
         console.print(f"note: {note}", markup=False)
     quiet_libraries()
     from xadapt import interruption
+    from xadapt.data.hub_record import note_branches
     from xadapt.study.collect import study_of
     from xadapt.study.execution import DEFAULT
     from xadapt.study.tracking import Tracked
@@ -143,6 +150,8 @@ def run_recipe(
 
     execution = replace(execution or DEFAULT, together=recipe.together)
     _check_runnable(made, results, recipe, execution)
+    if update_data:
+        note_branches(made.resolved.commits)
     main = os.environ.get("RANK", "0") == "0"  # of several processes that train one model
     if evaluate and main:
         results.write_study(recipe.name, study_of(recipe, made))

@@ -143,7 +143,12 @@ def _run(recipe: "Recipe", options: Mapping[str, Any], *, evaluate: bool) -> str
     from xadapt_cli.study import run_recipe
 
     outcomes = run_recipe(
-        recipe, options["store"], evaluate=evaluate, execution=execution_of(options), report_to=options["report_to"]
+        recipe,
+        options["store"],
+        evaluate=evaluate,
+        execution=execution_of(options),
+        report_to=options["report_to"],
+        update_data=options["update_data"],
     )
     assert outcomes[-1].result is not None
     return str(outcomes[-1].result.folder)

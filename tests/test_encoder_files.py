@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import XLMRobertaForMaskedLM, XLMRobertaModel
 
+from xadapt.errors import UserError
 from xadapt.models.backbone import Backbone, load_encoder, start_language_head
 from xadapt.models.encoder_files import INDEX, SETTINGS, WEIGHTS, opened_files
 from xadapt.models.heads import MaskedLanguageHead
@@ -96,6 +98,31 @@ def test_a_config_of_more_layers_than_there_are_weights_is_refused(folder: Path)
 def test_damaged_weights_are_refused(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-9])
     refused(lambda: load_encoder(folder), str(folder / WEIGHTS))
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer.json", "{}"), ("tokenizer.json", "\x00"), (SETTINGS, '{"fast_tokenizer_files": 5}'),
+        (SETTINGS, '{"tokenizer_class": "Foo"}'), (SETTINGS, '{"added_tokens_decoder": 5}'),
+        ("config.json", '{"vocab_size": null}'), ("config.json", '{"hidden_act": "foo"}'),
+        ("config.json", '{"num_attention_heads": 7}'), ("config.json", '{"quantization_config": {"quant_method": "awq"}}'),
+    ],
+)  # fmt: skip
+def test_damaged_settings_are_refused_by_the_folders_name(folder: Path, file: str, content: str) -> None:
+    """Whatever they lead the library to."""
+    if content.startswith("{") and content != "{}":
+        edit(folder / file, **json.loads(content))
+    else:
+        (folder / file).write_text(content)
+    with pytest.raises(UserError, match=re.escape(str(folder))):
+        everything_of(folder)
+
+
+def everything_of(folder: Path) -> None:
+    check_folder(folder)
+    assert Backbone(str(folder)).tokenizer
+    load_encoder(folder)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hub_stand_in import StandIn, parquet
 from huggingface_hub.utils import reset_sessions
-from test_cli import Done, ok
+from test_cli import Done, ok, xadapt
 from test_fetch import only
 
 from xadapt.data import listing, open_source
@@ -110,6 +110,59 @@ def test_a_study_reads_what_it_began_with_and_says_what_has_moved(
     assert "1 succeeded, 1 cached" in updated.err
     new_process(monkeypatch)
     assert "2 cached" in run(recipe).err, "and that is what it reads from then on"
+
+
+def test_a_branch_moves_for_other_commands_when_a_run_takes_the_newest_and_not_when_a_plan_looks(
+    hub: StandIn, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [
+        "train-intermediate",
+        "--task",
+        "mnli",
+        "--backbone",
+        "someone/tiny",
+        "--data",
+        "hub",
+        "--max-steps",
+        "2",
+    ]
+    command += ["--per-device-train-batch-size", "8", "--dtype", "float32", "--store", str(recipe.parent / "runs")]
+    assert "1 succeeded" in ok(*command).err
+    weights = hub.repositories[MODEL][NEW]["config.json"].replace(
+        b'"layer_norm_eps": 1e-05', b'"layer_norm_eps": 1e-06'
+    )
+    hub.repositories[MODEL][LATER] = hub.repositories[MODEL][NEW] | {"config.json": weights}
+    hub.heads[MODEL] = LATER
+    new_process(monkeypatch)
+    ok("plan", recipe, "--store", recipe.parent / "runs", "--update-data")
+    new_process(monkeypatch)
+    assert "1 cached" in ok(*command).err, "the encoder is what it was at its first use"
+    new_process(monkeypatch)
+    assert "1 succeeded" in ok(*command, "--update-data").err
+    new_process(monkeypatch)
+    assert "1 cached" in ok(*command).err, "and that is what it reads from then on"
+
+
+def test_a_study_keeps_the_commits_of_what_one_run_does_not_read(
+    hub: StandIn, recipe: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(recipe)
+    run(recipe, "--backbone", str(tiny_backbone))
+    hub.repositories[MODEL][LATER] = hub.repositories[MODEL][NEW] | {"config.json": b"{}"}
+    hub.heads[MODEL] = LATER
+    new_process(monkeypatch)
+    assert "2 cached" in run(recipe).err
+
+
+def test_the_newest_is_refused_where_the_hub_does_not_answer(
+    hub: StandIn, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(recipe)
+    new_process(monkeypatch)
+    hub.stop()
+    refused = xadapt("run", recipe, "--store", recipe.parent / "runs", "--update-data")
+    assert refused.code == 2
+    assert "someone/" in refused.err
 
 
 def test_a_finished_study_asks_nobody(hub: StandIn, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,13 @@ _IN_FULL = 64
 
 def content_hash(files: Sequence[Path]) -> str:
     """What names the content of some files, in order: their sha256 (hex) joined by plus signs."""
-    return named_by([_file_hash(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+    return named_by([file_hash(file) for file in files])
+
+
+def file_hash(file: Path) -> str:
+    """The sha256 (hex) of a file, computed once in a process for a file of this size and time; OSError as from any read."""
+    status = file.stat()
+    return _file_hash(str(file), status.st_size, status.st_mtime_ns)
 
 
 def named_by(hashes: Sequence[str]) -> str:

@@ -18,11 +18,12 @@ from xadapt.data.transfer import (
     XetTrouble,
     bring,
     discard,
-    endpoint,
     hub_errors,
+    hub_name,
     is_as_stated,
     no_connection,
     transfer_errors,
+    without_password,
 )
 from xadapt.errors import UserError
 from xadapt.tasks import Task
@@ -48,7 +49,7 @@ class Found:
 
     @property
     def content(self) -> str:
-        """The content's name: what a mirror of the same files calls it."""
+        """The content's name: of files in LFS what a mirror calls them; one in git is `git:` and its blob's sha1."""
         return named_by([facts.content for facts in self.facts.values()]) + self.share.suffix
 
 
@@ -245,11 +246,10 @@ def _stated_rows(listing: Listing, config: str, names: Sequence[str]) -> int | N
 
 def unreachable(kind: str, name: str, error: Exception, *, task: str = "mnli") -> UserError:
     """The one error for a hub that does not serve, with every way on; kind is "dataset" or "model"."""
-    hub = endpoint() or "the Hugging Face hub"
     remedies = _remedies(task) if kind == "dataset" else _remedies(task, model=name)
     what = "".join(getattr(error, "__notes__", ()))  # the file's name
     return UserError(
-        f"cannot get {what}{kind} '{name}' from {hub} ({type(error).__name__}: {reason(error)}). {remedies}"
+        f"cannot get {what}{kind} '{name}' from {hub_name()} ({type(error).__name__}: {reason(error)}). {remedies}"
     )
 
 
@@ -257,7 +257,7 @@ def reason(error: Exception) -> str:
     """An error of the hub's in a line, without the secrets of signed addresses, and what helps against it alone."""
     if no_connection(error):
         return "it cannot be reached"
-    text = (str(error).splitlines() or [""])[0].partition("?")[0][:160]
+    text = without_password((str(error).splitlines() or [""])[0].partition("?")[0])[:160]
     if isinstance(error, XetTrouble):
         text += "; with HF_HUB_DISABLE_XET=1 in the environment the same command goes on over plain HTTP"
     return text

@@ -6,6 +6,7 @@ branch was when it was last asked for. The hub library's own cache is read for w
 
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -89,6 +90,16 @@ def keep(repository: Repository, listing: Listing, *, branch: str | None) -> Non
             _write(_branch_file(folder, branch), _Branch(commit=listing.commit))
 
 
+def note_branches(commits: Mapping[str, str]) -> None:
+    """Take branches from now on for what they were just read at, by `Repository.key`."""
+    for key, commit in commits.items():
+        kind, _, rest = key.partition("s/")
+        name, _, branch = rest.rpartition("@")
+        repository = Repository.model_validate({"kind": kind, "name": name, "branch": branch})
+        if listing := kept_listing(repository, commit):
+            keep(repository, listing, branch=branch)
+
+
 def kept_listing(repository: Repository, commit: str) -> Listing | None:
     """The files of a commit, if they were ever asked for."""
     folder = _folder(repository)
@@ -106,7 +117,7 @@ def asked_commit(repository: Repository) -> str | None:
 
 
 def kept_commit(repository: Repository) -> str | None:
-    """What a branch was when it was first read here, or last asked for with all data to be the newest."""
+    """What a branch was when it was first read here, or last noted."""
     if folder := _folder(repository):
         with suppress(OSError, ValidationError):
             return _Branch.model_validate_json(_branch_file(folder, repository.branch).read_bytes()).commit

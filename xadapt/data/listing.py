@@ -34,16 +34,16 @@ def untold(reason: str, seconds: float) -> None:
 def resolve(repository: Repository, commits: Mapping[str, str], patience: Patience, *, newest: bool = False) -> Listing:
     """The files of a repository at its pinned commit, else the one given for its branch, else what that is now.
 
-    commits are by `Repository.key`. A data set's branch stays what it was at its first use here, unless the newest is
-    wanted. A hub that cannot be reached leaves what the branch was last. Raises what `hub_errors` names where nothing is
-    known, and UserError for a listing that is unsafe.
+    commits are by `Repository.key`. A branch stays what it was at its first use here, unless the newest is wanted, for
+    which the hub has to answer, and which is written down by `note_branches` alone. One that cannot be reached leaves what its library last took the branch for. Raises what
+    `hub_errors` names where nothing is known, and UserError for a listing that is unsafe.
     """
-    first = kept_commit(repository) if repository.kind == "dataset" and not newest else None
-    if commit := repository.revision or commits.get(repository.key) or asked_commit(repository) or first:
+    first = None if newest else asked_commit(repository) or kept_commit(repository)
+    if commit := repository.revision or commits.get(repository.key) or first:
         return listing_at(repository, commit, patience)
-    last = kept_commit(repository) or library_commit(repository)
+    last = None if newest else library_commit(repository)
     try:
-        return ask(repository, repository.branch, Patience(pauses=()) if last else patience)
+        return ask(repository, repository.branch, patience, note_branch=not newest)
     except hub_errors():
         if last is None:
             raise
@@ -71,7 +71,7 @@ def listing_at(repository: Repository, commit: str, patience: Patience) -> Listi
         return found
     there = library_listing(repository, commit)
     try:
-        return ask(repository, commit, Patience(pauses=()) if there else patience)
+        return ask(repository, commit, patience)
     except hub_errors():
         if there is None:
             raise

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from xadapt.data.hub import reason
-from xadapt.data.hub_record import Listing, Repository
+from xadapt.data.hub_record import Listing, Repository, kept_commit
 from xadapt.data.listing import ask, place_of
 from xadapt.data.manifest import MANIFEST, FileFacts, Manifest, check_complete, read_manifest, write_manifest
-from xadapt.data.transfer import Patience, bring, endpoint, hub_errors
+from xadapt.data.transfer import Patience, bring, hub_errors, hub_name
 from xadapt.durable import sync
 from xadapt.errors import UserError
 from xadapt.locks import locked
@@ -89,14 +89,14 @@ def _listed(repository: Repository, revision: str, patience: Patience, watch: Wa
 
 
 def _revision(repository: Repository, folder: Path) -> str:
-    """What to ask the hub for: a folder that was begun stays at its commit."""
+    """What to ask the hub for: a folder that was begun stays at its commit, a branch at what it was at its first use."""
     held = read_manifest(folder)
     if held and repository.revision and held.commit != repository.revision:
         raise UserError(
             f"'{folder}' holds commit {held.commit}, but {repository.revision} is wanted; fetch into another --to, or "
             f"delete '{folder}'"
         )
-    return held.commit if held else repository.revision or repository.branch
+    return held.commit if held else repository.revision or kept_commit(repository) or repository.branch
 
 
 def _extended(repository: Repository, folder: Path, listing: Listing, wanted: Collection[str]) -> Manifest:
@@ -163,9 +163,9 @@ _WAYS = (
 
 
 def _refused(repository: Repository, what: str, error: Exception) -> UserError:
-    hub, name = endpoint() or "the Hugging Face hub", type(error).__name__
+    name = type(error).__name__
     return UserError(
-        f"cannot get {what} of {repository.kind} '{repository.name}' from {hub} ({name}: {reason(error)}). {_WAYS}"
+        f"cannot get {what} of {repository.kind} '{repository.name}' from {hub_name()} ({name}: {reason(error)}). {_WAYS}"
     )
 
 

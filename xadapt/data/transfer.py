@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xadapt.data.manifest import FileFacts
+from xadapt.errors import UserError
 
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 # the library itself asks five times again where it downloads
@@ -81,7 +82,7 @@ def passing_trouble(error: Exception, *, left: frozenset[int] = BUSY) -> Busy | 
         if (response := getattr(cause, "response", None)) is not None:
             status = response.status_code
             return Busy(f"it answered {status}", _asked_to_wait(response.headers)) if status in left else None
-        if isinstance(cause, requests.Timeout):
+        if isinstance(cause, requests.ReadTimeout):
             return Busy("time-out") if left == BUSY else None
         if isinstance(cause, requests.exceptions.ChunkedEncodingError):
             return Busy("the connection broke off")
@@ -151,7 +152,10 @@ def _download(kind: str, name: str, commit: str, file: str, folder: Path | None,
         path = hf_hub_download(
             name, file, repo_type=kind, revision=commit, local_dir=folder, force_download=anew, endpoint=endpoint()
         )
-    except ValueError as error:  # how it says that it could not ask at all, where it was told to fetch anew
+    except ValueError as error:
+        if isinstance(error.__context__, ImportError):  # a package that the environment asks for
+            raise UserError(f"{error} Or leave HF_HUB_ENABLE_HF_TRANSFER out of the environment.") from error
+        # how it says that it could not ask at all, where it was told to fetch anew
         if isinstance(error.__cause__, Exception):
             raise error.__cause__ from None
         raise
@@ -161,6 +165,16 @@ def _download(kind: str, name: str, commit: str, file: str, folder: Path | None,
 def endpoint() -> str | None:
     """The hub that HF_ENDPOINT names; None for the usual one."""
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+
+
+def hub_name() -> str:
+    """The hub as messages call it, without a password in its address."""
+    return without_password(endpoint() or "the Hugging Face hub")
+
+
+def without_password(text: str) -> str:
+    """A text in which no address says who asks."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _unusable(error: Exception) -> str:
@@ -174,7 +188,7 @@ def _unusable(error: Exception) -> str:
 def _of_xet(error: Exception) -> bool:
     """Whether it is of the library for large files, which raises RuntimeError, and errors of connections without a number."""
     plain = isinstance(error, OSError) and not isinstance(error, hub_errors()) and error.errno is None
-    return plain or isinstance(error, RuntimeError)
+    return plain or (isinstance(error, RuntimeError) and "hf_transfer" not in str(error))
 
 
 def discard(path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
@@ -40,9 +41,9 @@ class Backbone:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The fast tokenizer, quiet about texts longer than the model."""
-        tokenizer = AutoTokenizer.from_pretrained(
-            self.folder, config=self.config, use_fast=True, trust_remote_code=False, **tokenizer_arguments(self.folder)
-        )
+        arguments = {"use_fast": True, "trust_remote_code": False, **tokenizer_arguments(self.folder)}
+        with _loading(self.folder, "the tokenizer"):
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, config=self.config, **arguments)
         if not tokenizer.is_fast:
             raise UserError(f"{self.folder}: {type(tokenizer).__name__} is no fast tokenizer; save one with the model")
         tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
@@ -86,17 +87,34 @@ def load_encoder(folder: Path) -> PreTrainedModel:
     Raises UserError unless the folder has every tensor of the encoder in its shape, and none beside them but those of a
     language model head or a pooler: with the library alone, what lacks would be drawn at random.
     """
-    encoder, found = XLMRobertaModel.from_pretrained(
-        None, config=_config(folder), state_dict=_tensors(folder, lambda _: True), add_pooling_layer=False,
-        use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa", output_loading_info=True,
-        ignore_mismatched_sizes=True,
-    )  # fmt: skip
+    tensors = _tensors(folder, lambda _: True)
+    with _loading(folder, f"an encoder such as {CONFIG} describes"):
+        encoder, found = XLMRobertaModel.from_pretrained(
+            None, config=_config(folder), state_dict=tensors, add_pooling_layer=False, use_safetensors=True,
+            trust_remote_code=False, attn_implementation="sdpa", output_loading_info=True, ignore_mismatched_sizes=True,
+        )  # fmt: skip
     _refuse(folder, found["missing_keys"], "of the encoder are missing")
     _refuse(folder, found["mismatched_keys"], f"have other shapes than {CONFIG} says")
     beside = [name for name in found["unexpected_keys"] if not _BESIDE.search(name)]
     _refuse(folder, beside, f"are none of an XLM-R encoder such as {CONFIG} describes")
     encoder.name_or_path = encoder.config.name_or_path = str(folder)
     return encoder
+
+
+@contextmanager
+def _loading(folder: Path, what: str) -> Iterator[None]:
+    """Inside, the library makes something of a folder's files; UserError naming the folder if it cannot."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a damaged file gives whatever it leads the library to
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise UserError(
+            f"{folder}: {what} cannot be loaded ({type(error).__name__}: {reason}); save model and tokenizer again"
+        ) from error
 
 
 @contextmanager

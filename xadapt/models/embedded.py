@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from xadapt.cache import cache_root
+from xadapt.data.files import file_hash
 from xadapt.durable import sync
 from xadapt.errors import UserError
-from xadapt.models.encoder_files import content_hash
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,7 +120,7 @@ def _is_whole(folder: Path) -> bool:
         made_by = (manifest.get("source_sha256"), manifest.get("converter_version"))
         if made_by != (EMBEDDED_SHA256, CONVERTER_VERSION) or {*files} != _FILES:
             return False
-        return all(content_hash(folder / name) == expected for name, expected in files.items())
+        return all(file_hash(folder / name) == expected for name, expected in files.items())
     except (OSError, ValueError):  # cleaners of temporary directories delete single old files
         return False
 
@@ -283,7 +283,7 @@ def _write_tokenizer(model: _Model, folder: Path) -> None:
 
 
 def _write_manifest(folder: Path) -> None:
-    files = {path.name: content_hash(path) for path in sorted(folder.iterdir())}
+    files = {path.name: file_hash(path) for path in sorted(folder.iterdir())}
     source = f"{_PACKAGE} {_PACKAGE_VERSION}, {_MEMBER}: intfloat/multilingual-e5-small, MIT"
     origin = {"name": _NAME, "source": source, "source_sha256": EMBEDDED_SHA256}
     _write_json(folder / _MANIFEST, {**origin, "converter_version": CONVERTER_VERSION, "files": files})

@@ -1,9 +1,7 @@
 """Which files of an encoder's folder are opened: they identify it, and no other is read; torch-free."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -72,18 +70,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def content_hash(path: Path) -> str:
-    """The sha256 of a file, computed once in a process for a file of this size and time; OSError as from any read."""
-    status = path.stat()
-    return _hashed(str(path), status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _hashed(path: str, size: int, mtime_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _settings(folder: Path) -> dict[str, Any]:
     return read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
 
@@ -91,7 +77,11 @@ def _settings(folder: Path) -> dict[str, Any]:
 def _named_tokenizers(folder: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
     """The tokenizer's files that have no name of their own; of those for several versions of the library, all."""
     yield from map(Path, tokenizer_arguments(folder).values())
-    for name in settings.get("fast_tokenizer_files") or ():
+    if not isinstance(names := settings.get("fast_tokenizer_files") or [], list):
+        raise UserError(
+            f"{folder / SETTINGS}: fast_tokenizer_files {short(names)} is no list; save the tokenizer again"
+        )
+    for name in names:
         yield _named(folder, name, "fast_tokenizer_files")
 
 

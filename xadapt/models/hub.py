@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from xadapt.data.files import file_hash
 from xadapt.data.hub import bring_all, unreachable
 from xadapt.data.hub_record import Listing, Repository
 from xadapt.data.listing import place_of, resolve
@@ -21,7 +22,6 @@ from xadapt.models.encoder_files import (
     TEMPLATES,
     TOKENIZER,
     WEIGHTS,
-    content_hash,
     opened_files,
 )
 
@@ -31,15 +31,15 @@ def repository_of(name: str) -> Repository:
     return Repository(kind="model", name=name)
 
 
-def model_listing(name: str, commits: Mapping[str, str], patience: Patience | None = None) -> Listing:
-    """The files of a hub model at its kept commit, else at what `main` is; UserError if that cannot be told."""
+def model_listing(name: str, commits: Mapping[str, str], *, newest: bool = False) -> Listing:
+    """The files of a hub model at its kept commit, else at what `main` was first, or is; UserError if that cannot be told."""
     try:
-        return resolve(repository_of(name), commits, patience or Patience())
+        return resolve(repository_of(name), commits, Patience(), newest=newest)
     except hub_errors() as error:
         raise unreachable("model", name, error) from error
 
 
-def opened_names(name: str, listing: Listing, patience: Patience | None = None) -> list[str]:
+def opened_names(name: str, listing: Listing) -> list[str]:
     """The files of a hub model that are opened, told as `encoder_files` tells those of a folder, before weights are here.
 
     Raises UserError if it is no XLM-R in safetensors, or cannot be reached.
@@ -51,28 +51,28 @@ def opened_names(name: str, listing: Listing, patience: Patience | None = None) 
         for file in listing.files:
             (root / file).parent.mkdir(parents=True, exist_ok=True)
             (root / file).touch()
-        for file, path in zip(naming, _brought(name, listing, naming, patience), strict=True):
+        for file, path in zip(naming, _brought(name, listing, naming), strict=True):
             shutil.copyfile(path, root / file)
         return [file.relative_to(root).as_posix() for file in opened_files(root)]
 
 
-def content_hashes(name: str, listing: Listing, patience: Patience | None = None) -> dict[str, str]:
+def content_hashes(name: str, listing: Listing) -> dict[str, str]:
     """The sha256 of every file that is opened, by name: the listing's of weights, those of small files once they are here.
 
     The hub states no sha256 of what lies in git, config and mostly tokenizer, which are downloaded for it. Raises
     UserError as `opened_names` does.
     """
     place = place_of(repository_of(name), listing)
-    facts = {file: listing.facts(file, place) for file in opened_names(name, listing, patience)}
+    facts = {file: listing.facts(file, place) for file in opened_names(name, listing)}
     small = [file for file, stated in facts.items() if not stated.sha256]
     hashes = {file: stated.sha256 for file, stated in facts.items() if stated.sha256}
-    return hashes | dict(zip(small, map(content_hash, _brought(name, listing, small, patience)), strict=True))
+    return hashes | dict(zip(small, map(file_hash, _brought(name, listing, small)), strict=True))
 
 
-def model_snapshot(name: str, listing: Listing, patience: Patience | None = None) -> Path:
+def model_snapshot(name: str, listing: Listing) -> Path:
     """The folder of the hub library's cache with the files that are opened, all whole; UserError as `opened_names`."""
-    files = opened_names(name, listing, patience)
-    return _brought(name, listing, files, patience)[files.index(CONFIG)].parent
+    files = opened_names(name, listing)
+    return _brought(name, listing, files)[files.index(CONFIG)].parent
 
 
 def model_files(names: Collection[str], place: str) -> list[str]:
@@ -101,8 +101,8 @@ def _may_be_opened(name: str) -> bool:
     return name in (*ALWAYS, ADDED, INDEX) or fnmatchcase(name, "*.safetensors") or fnmatchcase(name, "tokenizer*.json")
 
 
-def _brought(name: str, listing: Listing, files: list[str], patience: Patience | None) -> list[Path]:
+def _brought(name: str, listing: Listing, files: list[str]) -> list[Path]:
     try:
-        return bring_all(repository_of(name), listing, files, patience or Patience())
+        return bring_all(repository_of(name), listing, files, Patience())
     except transfer_errors() as error:
         raise unreachable("model", name, error) from error

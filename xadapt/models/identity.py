@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from shlex import quote
 
+from xadapt.data.files import file_hash
 from xadapt.data.hub import NO_COMMITS
 from xadapt.data.listing import moved
 from xadapt.data.manifest import check_complete, read_manifest
 from xadapt.errors import UserError, short
-from xadapt.models.encoder_files import CONFIG, INDEX, PIECES, TOKENIZER, WEIGHTS, content_hash, opened_files, read_json
+from xadapt.models.encoder_files import CONFIG, INDEX, PIECES, TOKENIZER, WEIGHTS, opened_files, read_json
 from xadapt.models.hub import content_hashes, model_listing, model_snapshot, opened_names, repository_of
 
 # what was hashed of a folder, whichever of it was opened
@@ -36,11 +37,11 @@ def backbone_identity(backbone: str, *, commits: Mapping[str, str] = NO_COMMITS)
     return f"sha256:{_digest(content_hashes(backbone, model_listing(backbone, commits)))}"
 
 
-def model_commit(backbone: str, commits: Mapping[str, str] = NO_COMMITS) -> dict[str, str]:
+def model_commit(backbone: str, commits: Mapping[str, str] = NO_COMMITS, *, newest: bool = False) -> dict[str, str]:
     """The commit at which a hub id is read, by `models/<name>@main`; nothing for what lies on no hub."""
     if backbone == "embedded" or _is_path(backbone):
         return {}
-    return {repository_of(backbone).key: model_listing(backbone, commits).commit}
+    return {repository_of(backbone).key: model_listing(backbone, commits, newest=newest).commit}
 
 
 def backbone_moved(backbone: str, commits: Mapping[str, str]) -> list[str]:
@@ -125,7 +126,7 @@ def _folder_hash(folder: Path) -> str:
 
 
 def _hash_of(folder: Path, files: Iterable[Path]) -> str:
-    return _digest({file.relative_to(folder).as_posix(): content_hash(file) for file in files})
+    return _digest({file.relative_to(folder).as_posix(): file_hash(file) for file in files})
 
 
 def _digest(hashes: Mapping[str, str]) -> str:

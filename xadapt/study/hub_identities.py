@@ -18,7 +18,7 @@ _MODEL = re.compile(f"hub:(?P<name>[^@]+)@{_COMMIT}")
 _ROWS = re.compile(f"hub:(?P<name>[^@]+)@{_COMMIT}/(?P<config>.+)/(?P<split>train|validation|test)(?:\\[.*\\])?")
 
 
-def content_identity(old: str, task: Task | None = None, *, patience: Patience | None = None) -> str | None:
+def content_identity(old: str, task: Task | None = None) -> str | None:
     """The identity by content of what an earlier version named by its commit on the hub; any other as it is.
 
     old is an encoder's, `hub:<name>@<commit>`, or with a task its rows', `hub:<dataset>@<commit>/<config>/<split>`, of
@@ -29,7 +29,7 @@ def content_identity(old: str, task: Task | None = None, *, patience: Patience |
     try:
         if task is None:
             return _model(old)
-        return " ".join(_rows(one, task, patience or Patience()) for one in old.split(" "))
+        return " ".join(_rows(one, task) for one in old.split(" "))
     except unknown:
         return None
 
@@ -41,20 +41,20 @@ def _model(old: str) -> str:
     return backbone_identity(named["name"], commits={key: named["commit"]})
 
 
-def _rows(old: str, task: Task, patience: Patience) -> str:
+def _rows(old: str, task: Task) -> str:
     if not old.startswith("hub:"):
         return old
-    return "sha256:" + "+".join(_content(one, task, patience) for one in re.split(r"\+(?=hub:)", old))
+    return "sha256:" + "+".join(_content(one, task) for one in re.split(r"\+(?=hub:)", old))
 
 
-def _content(old: str, task: Task, patience: Patience) -> str:
+def _content(old: str, task: Task) -> str:
     """The content of one data set's split, of which the earlier name says all but which share of it is meant."""
     named = _ROWS.fullmatch(old)
     parts = [part for part in _parts(task) if named and part.hub.dataset == named["name"]]
     if not (named and parts):
         raise UserError(f"'{old}' is none of task '{task.name}'")
     repository = repository_of(parts[0].hub.model_copy(update={"revision": named["commit"]}))
-    listing = listing_at(repository, named["commit"], patience)
+    listing = listing_at(repository, named["commit"], Patience())
     split = cast(Split, named["split"])
     wanted = [share for part in parts for share in shares(part, split)]
     files, share = whole_split(named["config"], wanted, listing.files, place_of(repository, listing))

@@ -28,11 +28,12 @@ class LookedUp:
         commits = {} if update_data else kept.commits
         self.notes: list[str] = []
         self._source = open_source(recipe.data, commits=commits, newest=update_data)
-        self.backbone = backbone_identity(recipe.backbone, commits=commits)
+        self._backbone_name = recipe.backbone
+        self._backbone_at = model_commit(recipe.backbone, commits, newest=update_data)
+        self.backbone = backbone_identity(recipe.backbone, commits=self._backbone_at)
         if isinstance(self._source, HubSource):
             for task, part in _data_sets(recipe):
                 self._source.settle(task, part)
-        self._backbone_name, self._backbone_at = recipe.backbone, model_commit(recipe.backbone, commits)
         self._identities: dict[tuple[str, str, Split], str] = {}
         self._counts: dict[tuple[str, str, Split], int | None] = {}
         self._languages: dict[str, list[str]] = {}
@@ -89,9 +90,9 @@ class LookedUp:
 
     @property
     def resolved(self) -> Resolved:
-        """What the open choices came to so far."""
+        """What the open choices came to so far, and earlier of what this plan does not read."""
         branches = {key: commit for key, commit in self.commits.items() if not key.endswith(f"@{commit}")}
-        return Resolved(dtype=self._dtype, commits=branches)
+        return Resolved(dtype=self._dtype, commits=self._kept.commits | branches)
 
     def moved(self) -> list[str]:
         """What it would change to read the newest of what an earlier plan has read, where it is anything."""
