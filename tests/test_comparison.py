@@ -4,6 +4,7 @@ Stages are finished by writing records of their kind into a real store, since wh
 """
 
 import csv
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -215,8 +216,6 @@ def test_a_mirror_that_was_copied_is_the_same_data(studies: Studies, tmp_path: P
 
 
 def test_encoders_of_one_name_are_two_settings(studies: Studies, tiny_backbone: Path, tmp_path: Path) -> None:
-    import shutil
-
     for name in ("a", "b"):
         shutil.copytree(tiny_backbone, tmp_path / name / "encoder")
     config = tmp_path / "b" / "encoder" / "config.json"
@@ -243,6 +242,108 @@ def test_the_table_of_scores_has_a_column_for_every_number_that_differs(studies:
 
     table = pq.read_table(tmp_path / "scores.parquet")
     assert sorted(set(table["training.weight_decay"].to_pylist())) == [0.0, 0.5]
+
+
+def test_evaluations_that_share_languages_are_one_row_with_each_language_once(studies: Studies) -> None:
+    studies.add("a", languages=["de"])
+    studies.add("b", languages=["de", "hi"])
+    scorecard = studies.scorecard()
+    (setting,) = scorecard.settings()
+    assert scorecard.codes(setting, "udpos") == ["de", "hi"]
+    ((_, columns),) = shown(scorecard)
+    assert "[" not in columns["udpos"]
+    (line,) = scorecard.costs(setting)[1:]
+    assert dict(zip(scorecard.costs(setting)[0], line, strict=True))["target s"] == "2", "one training"
+
+
+def test_a_field_of_the_scores_is_never_overwritten_by_a_difference(studies: Studies, tmp_path: Path) -> None:
+    """A row that repeats none in one study and not in another differs in its composition."""
+    for name, cap in (("a", None), ("b", 60)):
+        studies.add(name, targets=["xnli"], **STACKED, max_intermediate_samples=cap)
+    scorecard = studies.scorecard()
+    scorecard.write_csv(tmp_path / "scores.csv")
+    header, *lines = csv.reader((tmp_path / "scores.csv").read_text().splitlines())
+    assert len(set(header)) == len(header)
+    assert {line[header.index("composition")] for line in lines} == {"none", "stack"}
+    scorecard.write_parquet(tmp_path / "scores.parquet")
+    import pyarrow.parquet as pq
+
+    assert len(pq.read_table(tmp_path / "scores.parquet")) == len(lines)
+
+
+def test_a_study_that_is_added_takes_nothing_from_other_rows(studies: Studies) -> None:
+    studies.add("a", targets=["udpos"])
+    studies.add("b", targets=["tatoeba"])
+    studies.add("c", targets=["udpos"], training={"learning_rate": 3e-3})
+    before = dict(shown(studies.scorecard()))["adapter · none (lr 3e-3)"]
+    assert {"udpos", "tatoeba"} <= before.keys()
+    studies.add("d", targets=["tatoeba", "udpos"])
+    assert dict(shown(studies.scorecard()))["adapter · none (lr 3e-3)"] == before
+
+
+def test_a_number_that_one_task_proposes_itself_is_the_same_number_asked_for(studies: Studies) -> None:
+    """3e-5 is where xquad starts."""
+    full = {"regimes": {"full": {"compositions": ["none"]}}, "training": {"learning_rate": 3e-5}}
+    for name in ("xnli", "udpos", "xquad"):
+        studies.add(name, targets=[name], **full)
+    ((label, columns),) = shown(studies.scorecard())
+    assert (label, len(columns)) == ("full · none", 4)
+
+
+def test_a_sweep_over_regimes_of_several_data_types_shows_them_all(studies: Studies) -> None:
+    half = {"compositions": ["none"], "training": {"dtype": "bfloat16"}}
+    regimes = {"adapter": half, "lora": {"compositions": ["none"]}}
+    studies.add("s", regimes=regimes, sweep={"training.weight_decay": [0.0, 0.1]})
+    table = studies.scorecard().sweeps()[0]
+    assert [line.row.regime for line in table.lines] == ["adapter", "lora"]
+    assert all(None not in line.cells for line in table.lines)
+
+
+def test_the_best_single_stands_for_all_joint_rows_of_the_same_numbers(studies: Studies) -> None:
+    regime = {"adapter": {"compositions": ["stack", "fusion", "average"]}}
+    plan = studies.add("a", targets=["udpos", "xnli"], intermediate=["qqp", "squad"], regimes=regime)
+    (gone,) = (c.evaluation for c in plan.cells if (c.composition, c.target) == ("average", "xnli"))
+    shutil.rmtree(studies.store.folder(gone))
+    rows = dict(shown(studies.scorecard()))
+    assert {"udpos", "xnli"} <= rows["adapter · best single"].keys()
+
+
+def test_what_is_not_known_is_like_nothing_else(studies: Studies) -> None:
+    studies.add("a", **STACKED, training={"learning_rate": 1e-3})
+    plan = studies.add("b", regimes={"adapter": {"compositions": ["stack"]}}, training={"learning_rate": 3e-3})
+    for stage in plan.stages:
+        if stage.kind == "train":
+            shutil.rmtree(studies.store.folder(stage))
+    rows = dict(shown(studies.scorecard()))
+    (lost,) = (label for label in rows if "not in this store" in label)
+    assert "gain" not in rows[lost]
+    assert "( " not in lost
+
+
+def test_only_what_differs_is_named(studies: Studies) -> None:
+    """What a mixture of one task says twice, and numbers of targets in which nothing differs, are left out."""
+    studies.add("a", regimes={"adapter": {"compositions": ["stack"]}})
+    studies.add("b", regimes={"adapter": {"compositions": ["stack"]}}, mixture={"mlm_ratio": 0.2})
+    assert sorted(labels(studies.scorecard())) == [
+        "adapter · stack · mnli", "adapter · stack · mnli (mixing mlm ratio 0.2)"
+    ]  # fmt: skip
+    both = {"targets": ["udpos", "tatoeba"], "regimes": {"lora": {"compositions": ["none"]}}}
+    studies.add("c", **both)
+    studies.add("d", **both, retrieval_layer=2)
+    found = labels(studies.scorecard("c", "d"))
+    assert [label for label in found if "udpos" in label] == []
+    assert "lora · none (retrieval layer 2)" in found
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 1, 0)])
+def test_data_are_one_body_whatever_the_order_of_studies(
+    order: tuple[int, ...], studies: Studies, tmp_path: Path
+) -> None:
+    """Two mirrors with a language each, and a third that has both: all are the same data."""
+    langs = (("de",), ("hi",), ("de", "hi"))
+    for at in order:
+        studies.add(f"s{at}", data=str(mirror_of(tmp_path / str(at), langs[at], 0)), languages=list(langs[at]), intermediate=[])  # fmt: skip
+    assert len(studies.scorecard().settings()) == 1
 
 
 EVERYTHING: dict[str, Any] = {

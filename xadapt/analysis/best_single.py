@@ -19,23 +19,36 @@ def with_best_singles(cells: Mapping[Row, Cells], basis: Mapping[tuple[Row, str]
     rows has no such line.
     """
     found: dict[Row, Cells] = {}
-    seen: dict[str, list[Mapping[str, str]]] = {}
+    shared, told = _shared(cells, basis), list[dict[str, str]]()
     for row in cells:
-        if row.composition in _JOINT:
-            bases = {task: basis[row, task] for task in cells[row] if (row, task) in basis}
-            if bases not in (before := seen.setdefault(row.regime, [])):
-                best = Row(row.regime, BEST, "", row.variant if before else "")
-                before.append(bases)
-                if any(line := {task: _best(task, _singles(row, task, cells, basis), cells) for task in cells[row]}.values()):  # fmt: skip
-                    found[best] = dict(zip(cells[row], line, strict=True))
+        if (bases := shared.get(row)) is not None and not any(bases is other for other in told):
+            told.append(bases)
+            several = any(other.regime == row.regime and of is not bases for other, of in shared.items())
+            line = {task: _best(task, _singles(row.regime, task, bases, cells, basis), cells) for task in cells[row]}
+            if any(line.values()):
+                found[Row(row.regime, BEST, "", row.variant if several else "")] = line
         found[row] = cells[row]
     return found
 
 
-def _singles(joint: Row, task: str, cells: Mapping[Row, Cells], basis: Mapping[tuple[Row, str], str]) -> list[Row]:
-    """The rows of one intermediate task that differ from a joint one, on a task, in the composition alone."""
-    of_regime = [row for row in cells if row.regime == joint.regime and row.composition in _SINGLE]
-    return [row for row in of_regime if basis.get((row, task)) == basis.get((joint, task))]
+def _shared(cells: Mapping[Row, Cells], basis: Mapping[tuple[Row, str], str]) -> dict[Row, dict[str, str]]:
+    """The bases of the joint rows, by task: one object for those of a regime that no task contradicts."""
+    found: dict[Row, dict[str, str]] = {}
+    for row in (row for row in cells if row.composition in _JOINT):
+        own = {task: basis[row, task] for task in cells[row] if (row, task) in basis}
+        known = [bases for other, bases in found.items() if other.regime == row.regime]
+        bases = next((of for of in known if all(of.get(task, own[task]) == own[task] for task in own)), {})
+        bases |= own
+        found[row] = bases
+    return found
+
+
+def _singles(
+    regime: str, task: str, bases: Mapping[str, str], cells: Mapping[Row, Cells], basis: Mapping[tuple[Row, str], str]
+) -> list[Row]:
+    """The rows of one intermediate task that differ from the joint ones, on a task, in the composition alone."""
+    of_regime = [row for row in cells if row.regime == regime and row.composition in _SINGLE]
+    return [row for row in of_regime if basis.get((row, task)) == bases.get(task)]
 
 
 def _best(task: str, singles: Sequence[Row], cells: Mapping[Row, Cells]) -> Cell | None:

@@ -50,6 +50,8 @@ class Difference:
                 return f"all {self.name}" if self.name.endswith("rows") else f"no {self.name}"
             case str() if self.value == DEFAULT:
                 return f"default {self.name}"
+            case str() if not self.name:  # a stage that is not there, which its key names
+                return f"{self.of[:8]} {self.value}"
             case str() if _HASH.fullmatch(self.value):
                 return f"{self.name} {self.value.rpartition(':')[2].rpartition('@')[2][:8]}"
         return f"{self.name} {number(self.value) if isinstance(self.value, float) else self.value}"
@@ -69,7 +71,9 @@ def number(value: float) -> str:
 
 def column_name(path: Path) -> str:
     """A fact's name as a column of a file: `training.learning_rate`, `mnli.training.max_steps`."""
-    return ".".join(path[1:] if path[0] == BEHIND else path)
+    if path[0] == BEHIND:
+        return ".".join(path[1:])
+    return ".".join(path if len(path) > 1 else ("target", *path))  # else a field of the scores' own
 
 
 def told(differences: Iterable[Difference]) -> Iterator[str]:
@@ -84,4 +88,6 @@ def told(differences: Iterable[Difference]) -> Iterator[str]:
             continue
         plain = {difference.text for difference in found if not difference.of}
         yield from sorted(plain)
-        yield from dict.fromkeys(f"{d.of} {d.text}" for d in found if d.of and d.text not in plain)
+        yield from dict.fromkeys(
+            f"{d.of} {d.text}" if d.name else d.text for d in found if d.of and d.text not in plain
+        )

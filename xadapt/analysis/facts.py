@@ -30,7 +30,7 @@ class Facts:
     contents: Mapping[Content, str]
     own: Mapping[Path, Fact]
     behind: Mapping[Path, Fact] = field(default_factory=dict)
-    common: Mapping[Path, Fact] = field(default_factory=dict)
+    common: Mapping[Path, frozenset[Fact]] = field(default_factory=dict)
     imported: tuple[str, ...] = ()
 
 

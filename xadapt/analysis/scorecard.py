@@ -113,7 +113,7 @@ class Scorecard:
 
     def sweeps(self) -> list[Table]:
         """For each sweep a table a target, its points as columns and the score of each as the overall tables have it."""
-        wanted = {setting for sweep in self._sweeps for setting in sweep.settings.values()}
+        wanted = {setting for sweep in self._sweeps for settings in sweep.settings.values() for setting in settings}
         overall = {setting: self.overall(setting) for setting in self.settings() if setting in wanted}
         return [table for sweep in self._sweeps for table in sweep_tables(sweep, overall)]
 

@@ -4,7 +4,8 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import PurePath
 
 from xadapt.analysis.facts import Content, Facts
@@ -50,6 +51,14 @@ def settings_of(evaluations: Sequence[Planned]) -> list[str]:
     """
     numbers, bodies = _bodies(evaluations)
     identities = [(e.facts.backbone, e.facts.dtype, number) for e, number in zip(evaluations, numbers, strict=True)]
+    # what the encoder and the data are called is no difference
+    lines: dict[tuple[str, Hashable], str] = {}
+    for e, identity in zip(evaluations, identities, strict=True):
+        key = (_caps(e.line), identity)
+        lines[key] = min(e.line, lines.get(key, e.line))
+    evaluations = [
+        replace(e, line=lines[_caps(e.line), identity]) for e, identity in zip(evaluations, identities, strict=True)
+    ]
     by_line: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
     for evaluation, identity in zip(evaluations, identities, strict=True):
         if identity not in by_line[evaluation.line]:
@@ -60,6 +69,11 @@ def settings_of(evaluations: Sequence[Planned]) -> list[str]:
         for identity, name in zip(found, _names(line, found, bodies), strict=True)
     }
     return [names[e.line, identity] for e, identity in zip(evaluations, identities, strict=True)]
+
+
+def _caps(line: str) -> str:
+    """A setting's line without the names of encoder and data."""
+    return line[line.find("; train ") :]
 
 
 def digits(identity: str) -> str:
@@ -85,11 +99,14 @@ def _bodies(evaluations: Iterable[Planned]) -> tuple[list[int], list[_Data]]:
     bodies: list[_Data] = []
     numbers: dict[int, int] = {}
     for part in (part for parts in plans.values() for part in parts):
-        number = next((number for number, body in enumerate(bodies) if body.takes(part)), len(bodies))
-        if number == len(bodies):
-            bodies.append(_Data())
-        bodies[number].add(part)
-        numbers[id(part)] = number
+        numbers[id(part)] = len(bodies)
+        bodies.append(part)
+    while pair := next(
+        (p for p in combinations(sorted(set(numbers.values())), 2) if bodies[p[0]].takes(bodies[p[1]])), None
+    ):
+        into, joined = pair
+        bodies[into].add(bodies[joined])
+        numbers = {part: into if number == joined else number for part, number in numbers.items()}
     return [numbers[id(part)] for part in read], bodies
 
 

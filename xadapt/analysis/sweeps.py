@@ -14,7 +14,7 @@ class Sweep:
 
     study: str
     keys: tuple[str, ...]
-    settings: Mapping[str, str]
+    settings: Mapping[str, Sequence[str]]
 
     @property
     def name(self) -> str:
@@ -27,20 +27,32 @@ def sweep_tables(sweep: Sweep, overall: Mapping[str, Table]) -> list[Table]:
 
     Points without any score have no column. A table's setting is the sweep's name and the target.
     """
-    columns = {label: overall[setting] for label, setting in sweep.settings.items() if setting in overall}
+    found_of = {
+        label: [overall[one] for one in settings if one in overall] for label, settings in sweep.settings.items()
+    }
+    columns = {label: tables for label, tables in found_of.items() if tables}
     if len(columns) < 2:
         return []
-    targets = list(dict.fromkeys(c.name for table in columns.values() for c in table.columns if c.n is not None))
-    rows = list(dict.fromkeys(line.row for table in columns.values() for line in table.lines))
+    targets = list(
+        dict.fromkeys(
+            c.name for tables in columns.values() for table in tables for c in table.columns if c.n is not None
+        )
+    )
+    rows = list(dict.fromkeys(line.row for tables in columns.values() for table in tables for line in table.lines))
     found = []
     for target in targets:
-        lines = [Line(row, "", tuple(_cell(table, row, target) for table in columns.values())) for row in rows]
+        lines = [Line(row, "", tuple(_first(tables, row, target) for tables in columns.values())) for row in rows]
         found.append(Table(f"{sweep.name}: {target}", "", tuple(map(Column, columns)), _with_any(lines)))
     return [table for table in found if table.lines]
 
 
 def _with_any(lines: Sequence[Line]) -> tuple[Line, ...]:
     return tuple(line for line in lines if any(line.cells))
+
+
+def _first(tables: Sequence[Table], row: Row, target: str) -> Cell | None:
+    """The cell of the one of a point's settings that has it."""
+    return next((cell for table in tables if (cell := _cell(table, row, target))), None)
 
 
 def _cell(table: Table, row: Row, target: str) -> Cell | None:

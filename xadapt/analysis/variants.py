@@ -42,7 +42,7 @@ class _Group:
         self.entries = dict(entries)
         first = next(iter(self.entries.values()))
         self.row, self.setting = first.row, first.setting
-        self.common: dict[Path, Fact] = {}
+        self.common: dict[Path, frozenset[Fact]] = {}
         self.consistent = True  # else what the targets share contradicts itself, as with numbers of one task alone
         for entry in self.entries.values():
             self._share(entry.facts.common)
@@ -58,7 +58,7 @@ class _Group:
             self.consistent
             and other.consistent
             and all(self.entries[target].identity == other.entries[target].identity for target in twice)
-            and all(self.common[path] == other.common[path] for path in self.common.keys() & other.common.keys())
+            and all(self.common[path] & other.common[path] for path in self.common.keys() & other.common.keys())
         )
 
     def join(self, other: "_Group") -> None:
@@ -73,10 +73,10 @@ class _Group:
             if path in (facts := entry.facts.own if path in entry.facts.own else entry.facts.behind)
         }
 
-    def _share(self, common: Mapping[Path, Fact]) -> None:
-        for path, value in common.items():
-            if self.common.setdefault(path, value) != value:
-                self.consistent = False
+    def _share(self, common: Mapping[Path, frozenset[Fact]]) -> None:
+        for path, values in common.items():
+            self.common[path] = both = self.common.get(path, values) & values
+            self.consistent &= bool(both)
 
 
 def rows_of(entries: Sequence[Entry]) -> list[list[Row]]:
@@ -119,11 +119,15 @@ def _merged(groups: Sequence[_Group]) -> list[_Group]:
     distinct = list({frozenset(group.pairs): group for group in groups}.values())
     maximal = [group for group in distinct if not any(group.pairs < other.pairs for other in distinct)]
     found: list[_Group] = []
-    for group in sorted(maximal, key=lambda group: (-len(group.common), sorted(group.pairs))):
+    alone = {pair: _Group({pair[0]: group.entries[pair[0]]}) for group in distinct for pair in group.pairs}
+    for group in sorted(
+        [*maximal, *alone.values()],
+        key=lambda group: (-len(group.common), sum(map(len, group.common.values())), sorted(group.pairs)),
+    ):
         fitting = [row for row in found if row.agrees(group)]
         for row in fitting:
             row.join(group)
-        if not fitting:
+        if not fitting and group in maximal:
             found.append(group)
     return found
 
@@ -135,27 +139,39 @@ def _labels(groups: Sequence[_Group]) -> dict[int, str]:
     for group in groups:
         regimes[group.setting, group.row.regime].append(group)
     for within in regimes.values():
-        own = {path for path in _differing(within) if not _is_behind(path)}
+        own = {path: where for path, where in _differing(within).items() if not _is_behind(path)}
         named: dict[Row, list[_Group]] = defaultdict(list)
         for group in within:
             named[group.row].append(group)
         for alike in named.values():
-            paths = own | ({path for path in _differing(alike) if _is_behind(path)} if len(alike) > 1 else set())
-            for group, label in zip(alike, _distinct([_label(g, sorted(paths)) for g in alike], alike), strict=True):
+            behind = {path: where for path, where in _differing(alike).items() if _is_behind(path)}
+            told = _telling(dict(sorted((own | behind).items())), alike)
+            for group, label in zip(alike, _distinct([_label(g, told) for g in alike], alike), strict=True):
                 found[id(group)] = label
     return found
+
+
+def _telling(paths: Mapping[Path, set[str]], groups: Sequence[_Group]) -> dict[Path, set[str]]:
+    """The facts without those that some rows lack and that say no more than another of them, as all of one section do."""
+    found: dict[Hashable, Path] = {}
+    for path in sorted(paths, key=lambda path: (not path[-1].endswith("ratio"), path)):
+        values = [str(sorted(group.values(path).items(), key=str)) for group in groups]
+        alike = tuple(values.index(value) for value in values)
+        found.setdefault((path[:2], alike) if "[]" in values else path, path)
+    return {path: paths[path] for path in sorted(found.values())}
 
 
 def _is_behind(path: Path) -> bool:
     return path[0] in (BEHIND, "composition", "fusion")
 
 
-def _differing(groups: Sequence[_Group]) -> set[Path]:
-    """The facts in which rows differ: of a target that they share, or of what all targets share."""
-    found = _contradicting([group.common for group in groups])
+def _differing(groups: Sequence[_Group]) -> dict[Path, set[str]]:
+    """The facts in which rows differ, each with the targets of which it does; "" for what all targets share."""
+    found = {path: {""} for path in _contradicting([group.common for group in groups])}
     for target in {target for group in groups for target in group.entries}:
         facts = [g.entries[target].facts for g in groups if target in g.entries]
-        found |= _unequal([facts.own for facts in facts]) | _unequal([facts.behind for facts in facts])
+        for path in _unequal([facts.own for facts in facts]) | _unequal([facts.behind for facts in facts]):
+            found.setdefault(path, set()).add(target)
     return found
 
 
@@ -167,13 +183,13 @@ def _unequal(found: Sequence[Mapping[Path, Fact]]) -> set[Path]:
     return {path for path in paths if len({_plain(facts.get(path, _MISSING)) for facts in found}) > 1}
 
 
-def _contradicting(found: Sequence[Mapping[Path, Fact]]) -> set[Path]:
+def _contradicting(found: Sequence[Mapping[Path, frozenset[Fact]]]) -> set[Path]:
     """The facts that some have otherwise than others have them."""
-    values: dict[Path, set[object]] = defaultdict(set)
+    values: dict[Path, list[frozenset[object]]] = defaultdict(list)
     for facts in found:
-        for path, value in facts.items():
-            values[path].add(_plain(value))
-    return {path for path, several in values.items() if len(several) > 1}
+        for path, several in facts.items():
+            values[path].append(frozenset(map(_plain, several)))
+    return {path for path, several in values.items() if not frozenset.intersection(*several)}
 
 
 def _plain(value: object) -> object:
@@ -181,15 +197,19 @@ def _plain(value: object) -> object:
     return value if value is _MISSING else (type(value).__name__, value)
 
 
-def _label(group: _Group, paths: Sequence[Path]) -> str:
+def _label(group: _Group, paths: Mapping[Path, set[str]]) -> str:
     imported = dict.fromkeys(name for entry in group.entries.values() for name in entry.facts.imported)
     return ", ".join([*(f"{name} imported" for name in imported), *told(_differences(group, paths))])
 
 
-def _differences(group: _Group, paths: Iterable[Path]) -> Iterator[Difference]:
-    for path in paths:
-        values = group.values(path)
-        if group.common.get(path) == DEFAULT:
+def _differences(group: _Group, paths: Mapping[Path, set[str]]) -> Iterator[Difference]:
+    for path, where in paths.items():
+        values = {
+            target: value
+            for target, value in group.values(path).items()
+            if target in where or ("" in where and path in group.entries[target].facts.common)
+        }
+        if DEFAULT in group.common.get(path, ()):
             yield Difference(path, "", values.popitem()[1] if len(set(values.values())) == 1 else DEFAULT)
         elif len(set(map(_plain, values.values()))) == 1:
             yield Difference(path, "", next(iter(values.values())))

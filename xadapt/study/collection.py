@@ -52,18 +52,34 @@ class Collection:
         self._columns = sorted(differing)
 
     def scores(self) -> list[Score]:
-        """The scores of every cell, each once in every row that it stands in."""
-        found: dict[tuple[str, ...], list[Score]] = {}
+        """The scores of every cell, each once in every row that it stands in.
+
+        Where evaluations of one model share languages, which differ in the languages alone, the larger one's count.
+        """
+        found: dict[tuple[str, ...], Score] = {}
+        for cell in sorted(self.cells, key=lambda cell: -len(cell.result.record["scores"])):
+            for row in cell.rows:
+                for score in self._scores(cell, row):
+                    place = (*_place(cell, row), str(cell.cell["repeats"]), score.language, score.metric)
+                    found.setdefault(place, score)
+        order = {setting: at for at, setting in enumerate(dict.fromkeys(cell.setting for cell in self.cells))}
+        return sorted(found.values(), key=lambda score: order[score.setting])
+
+    def costs(self) -> list[Cost]:
+        """What the cells cost; one that repeats none's costs the same, so that sums compare.
+
+        A training whose model was evaluated several times, on other languages each, counts once.
+        """
+        found: dict[tuple[str, ...], Cost] = {}
+        trained: set[tuple[str, ...]] = set()
         for cell in self.cells:
             for row in cell.rows:
                 if (identity := _identity(cell, row)) not in found:
-                    found[identity] = self._scores(cell, row)
-        return [score for scores in found.values() for score in scores]
-
-    def costs(self) -> list[Cost]:
-        """What the cells cost; one that repeats none's costs the same, so that sums compare."""
-        found = {_identity(cell, row): (cell, row) for cell in self.cells for row in cell.rows}
-        return [self._cost(cell, row) for cell, row in found.values()]
+                    model = (*_place(cell, row), str(cell.cell["repeats"]), *cell.result.manifest["needs"])
+                    once = {} if model not in trained else {"seconds": None, "examples": None}
+                    found[identity] = self._cost(cell, row).model_copy(update=once)
+                    trained.add(model)
+        return list(found.values())
 
     def attention(self) -> list[AttentionRecord]:
         """What fusions attend to; every fused model of a target once a row."""
@@ -86,10 +102,12 @@ class Collection:
         for name, study in self._studies.items():
             points = study.get("points", [])
             keys = [key for key in points[0]["values"] if key != "intermediate"] if points else []
-            settings = {point["label"]: point["setting"] for point in points}
-            settings |= {cell.label: cell.setting for cell in self.cells if cell.study == name}
+            settings = {point["label"]: dict.fromkeys([point["setting"]]) for point in points}
+            settings |= {cell.label: dict[str, None]() for cell in self.cells if cell.study == name}
+            for cell in (cell for cell in self.cells if cell.study == name):
+                settings[cell.label][cell.setting] = None
             if len(settings) > 1:
-                found.append(Sweep(name, tuple(keys), settings))
+                found.append(Sweep(name, tuple(keys), {label: tuple(of) for label, of in settings.items()}))
         return found
 
     def _finished(self) -> Iterator[Finished]:
@@ -202,7 +220,12 @@ def _entry(cell: Finished) -> Entry:
 def _identity(cell: Finished, row: Row) -> tuple[str, ...]:
     """What makes a cell the same in two points or studies."""
     of = cell.cell
-    return (cell.setting, row.label, of["target"], str(of["seed"]), of["evaluation"], str(of["repeats"]))
+    return (*_place(cell, row), of["evaluation"], str(of["repeats"]))
+
+
+def _place(cell: Finished, row: Row) -> tuple[str, ...]:
+    """Where a cell stands in the tables."""
+    return (cell.setting, row.label, cell.cell["target"], str(cell.cell["seed"]))
 
 
 def _signature(cell: Mapping[str, Any], result: Result, model: Result | None, imported: Iterable[str]) -> str:

@@ -33,6 +33,9 @@ def facts_of(evaluation: Result, find: Find, *, seed: int) -> Facts:
         for path, value in _stage_facts(trained.manifest, trained.manifest["spec"], seed):
             (behind if path[0] in _COMPOSED else own)[path] = value
         _add(contents, _contents(trained.manifest["spec"]), own)
+    elif task.trains and needs:  # what is not known is like nothing else
+        own[BEHIND, needs[0]] = "not in this store"
+        needs = []
     imported: list[str] = []
     for name, result in _all_behind(needs, find):
         if result is None:
@@ -51,7 +54,7 @@ def facts_of(evaluation: Result, find: Find, *, seed: int) -> Facts:
 
 def _stage_facts(manifest: Mapping[str, Any], spec: Mapping[str, Any], seed: int) -> Iterator[tuple[Path, Fact]]:
     """A stage's spec without its rows and the seed of its cell, the version of its kind, and what ran if not as planned."""
-    for path, value in flattened(spec):
+    for path, value in flattened(_as_of_one_task(spec)):
         of_rows = path[-1] == "data" and len(path) > 1 and path[-2] in _SPLITS
         if not of_rows and (path, value) != (("seed",), seed):
             yield path, value
@@ -60,6 +63,17 @@ def _stage_facts(manifest: Mapping[str, Any], spec: Mapping[str, Any], seed: int
     planned, ran = spec.get("training", {}).get("dtype"), manifest["record"].get("dtype")
     if planned and ran and ran != planned:
         yield ("training", "ran in"), ran
+
+
+def _as_of_one_task(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A training on one task says the same of it whether masked language modelling is mixed in or not."""
+    tasks = spec.get("tasks", [])
+    if [task["auxiliary"] for task in tasks].count(False) != 1:
+        return spec
+    (own,) = (dict(task) for task in tasks if not task["auxiliary"])
+    rest = {**spec, "tasks": [task for task in tasks if task["auxiliary"]]}
+    said = {"name": own["train"]["task"], "max_seq_length": spec["training"]["max_seq_length"], "auxiliary": False}
+    return rest | {key: value for key, value in own.items() if (key, value) not in said.items()}
 
 
 def _contents(spec: Mapping[str, Any]) -> dict[Content, str]:
@@ -105,20 +119,21 @@ def _name(kind: str, spec: Mapping[str, Any]) -> str:
     return str(names[0]) if len(names) == 1 else str(spec["composition"])
 
 
-def _common(task: Task, own: Mapping[Path, Fact], behind: Mapping[Path, Fact]) -> dict[Path, Fact]:
+def _common(task: Task, own: Mapping[Path, Fact], behind: Mapping[Path, Fact]) -> dict[Path, frozenset[Fact]]:
     """What other targets' cells have too where nothing else was asked for; see `Facts`."""
     regime = str(own.get(("regime", "name"), ""))
     proposed = _proposed(task, regime)
     shared = {("test", "max_samples")} if task.format != "mining" else set()  # which is never capped
     shared |= set() if task.trains else {("test", "retrieval_layer")}
-    found = {path: value for path, value in behind.items() if path[0] not in _COMPOSED}
+    found = {path: frozenset([value]) for path, value in behind.items() if path[0] not in _COMPOSED}
     for path, value in own.items():
         if set(path) & _OF_THE_TARGET or path[-1] == "version":
             continue
         if path[0] == "training":
-            found[path] = DEFAULT if path[-1] in proposed and value == proposed[path[-1]] else value
+            proposal = path[-1] in proposed and value == proposed[path[-1]]
+            found[path] = frozenset([value, DEFAULT]) if proposal else frozenset([value])
         elif path[0] != "test" or path in shared:
-            found[path] = value
+            found[path] = frozenset([value])
     return found
 
 
