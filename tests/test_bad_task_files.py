@@ -68,7 +68,8 @@ BAD: list[tuple[str | bytes, list[str]]] = [
     (sub("[en, gsw]", "[{en: 1}]"), ["languages.0"]), (sub("[en, gsw]", "[]"), ["languages", "empty"]),
     (sub("[en, gsw]", "[en, en]"), ["languages", "'en'", "twice"]), (sub("[en, gsw]", "[en, zz]"), ["'zz'"]),
     (sub("{text_a: headline, label: topic}", "[a]"), ["columns"]), (sub("headline", "null"), ["columns.text_a"]),
-    (sub("train: [train]", "train: train"), ["splits.train"]), (sub("optimisation:\n", "optimisation: 3\nnotes:\n"), ["optimisation"]),
+    (sub("train: [train]", "train: train"), ["splits.train"]), (sub("{train: [train], test: [test]}", "{}"), ["splits"]),
+    (sub("train: [train]", "train: []"), ["splits"]), (sub("optimisation:\n", "optimisation: 3\nnotes:\n"), ["optimisation"]),
     (sub("topic of a news item", "2020-13-45"), ["month"]), (GOOD + "hub: here\n", ["hub", "'here'"]),
     # numbers
     (GOOD + "version: -3\n", ["version", "-3"]), (GOOD + "version: true\n", ["version", "True"]),

@@ -42,6 +42,34 @@ def stripped(row: Row, at: int) -> Row:
     }
 
 
+@pytest.mark.parametrize("start", [-1, -7, 999])
+def test_an_offset_outside_the_context_is_a_rare_row_like_another(tmp_path: Path, start: int) -> None:
+    rows = [question(at, "a cat sat", ("cat", 2)) for at in range(199)] + [question(199, "a cat sat", ("dog", start))]
+    write_split(tmp_path / "squad" / "train.parquet", rows)
+    found = same(open_source(str(tmp_path)), get_task("squad"), "en", "train")
+    assert (len(found), found.skipped, found.repaired) == (199, 1, 0)
+
+
+def test_an_answer_that_goes_while_another_stays_moves_nothing(tmp_path: Path) -> None:
+    write_split(tmp_path / "squad" / "train.parquet", [question(0, "a cat sat", ("cat", 2), ("dog", 5))])
+    found = open_source(str(tmp_path)).load(get_task("squad"), "en", "train")
+    assert (found.columns["answers"][0], found.repaired) == ([("cat", 2)], 0)
+
+
+def test_a_share_is_reckoned_as_people_do(tmp_path: Path) -> None:
+    """0.29 of 100 rows is 29, whatever binary fractions make of it."""
+    rows = [question(at, "a cat sat" if at >= 29 else " ", ("cat", 2)) for at in range(100)]
+    write_split(tmp_path / "squad" / "train.parquet", rows)
+    assert open_source(str(tmp_path)).load(allowing("squad", 0.29), "en", "train").skipped == 29
+
+
+def test_rows_are_not_counted_where_only_their_ids_say_whose_they_are(tmp_path: Path) -> None:
+    rows = [row | {"id": f"{name}-{row['id']}"} for name in ("arabic", "finnish") for row in suite_rows("tydiqa", "en", "validation", limit=5)]  # fmt: skip
+    write_split(tmp_path / "google" / "xtreme" / "tydiqa" / "validation-00000-of-00001.parquet", rows)
+    source, task = open_source(str(tmp_path)), get_task("tydiqa")
+    assert (len(source.load(task, "ar", "test")), source.count(task, "ar", "test")) == (5, None)
+
+
 def true_answers(rows: list[Row]) -> list[list[tuple[str, int]]]:
     return [list(zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)) for row in rows]
 
@@ -301,6 +329,8 @@ def test_what_was_left_out_stands_beside_the_score(tmp_path: Path, tiny_backbone
     table = card.languages(card.settings()[0], "pawsx")
     (line,) = table.lines
     assert ["※" in cell.marks for cell in line.cells if cell] == [False, True]
+    assert all("⊖" in cell.marks for cell in line.cells if cell), "one of the train rows and two of dev"
+    assert ["3 rows" in note.text for note in table.footnotes if note.mark == "⊖"] == [True]
     (note,) = (note.text for note in table.footnotes if note.mark == "※")
     assert all(part in note for part in ("pawsx", "de", "2 of 200"))
     write_csv(scores, tmp_path / "scores.csv")

@@ -278,6 +278,7 @@ def change_config(folder: Path, **values: Any) -> None:
         ("lora", {"alpha_pattern": {"query": "much"}}, "alpha_pattern"),
         ("lora", {"alpha_pattern": {"query": 2}, "r": 8}, "rank"),
         ("lora", {"alpha_pattern": {"query": float("nan")}}, "alpha_pattern"),
+        ("lora", {"alpha_pattern": {"query": 10**400}}, "alpha_pattern"),
         ("lora", {"init_lora_weights": "pissa"}, "init_lora_weights"),
         ("lora", {"some_day": 3}, "some_day"),
         ("lora", {"r": 0}, "r = 0"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -267,7 +268,16 @@ def test_parquet_in_and_out_says_the_same(models: Models, task: str, tmp_path: P
     column = {"xnli": "premise", "udpos": "tokens", "tydiqa": "question"}[task]
     write_split(tmp_path / "bad.parquet", [*rows[:3], rows[3] | {column: None}])
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "rows.parquet").read_bytes()[:-9])
-    for name, named in (("bad.parquet", "row 3"), ("cut.parquet", "Parquet")):
+    first = pa.Table.from_pylist(rows[:1])
+    far = pa.array([2**62], pa.timestamp("us"))  # a year that Python does not have
+    pq.write_table(first.append_column("when", far), tmp_path / "far.parquet")
+    pq.write_table(first.append_column(column, first[column]), tmp_path / "twice.parquet")
+    for name, named in (
+        ("bad.parquet", "row 3"),
+        ("cut.parquet", "Parquet"),
+        ("far.parquet", "row 0"),
+        ("twice.parquet", column),
+    ):
         message = refusal(models[task], "--input", str(tmp_path / name), "--output", str(tmp_path / "no.csv"))
         assert str(tmp_path / name) in message
         assert named in message

@@ -164,4 +164,4 @@ def test_records_of_before_are_read(recipe: Recipe, tmp_path: Path) -> None:
         write_sealed(path, {name: value for name, value in manifest.items() if name != "checksum"})
     after = scores_of(recipe, store)
     assert marked(after) == set()
-    assert after == [score.model_copy(update={"stand_in": "", "skipped": 0}) for score in before]
+    assert after == [score.model_copy(update={"stand_in": "", "skipped": 0, "train_skipped": 0}) for score in before]

@@ -222,6 +222,12 @@ def test_rows_that_stand_for_a_test_split_are_marked_in_every_mean() -> None:
     assert text(card.languages("made up", "xnli"), "sw", "full · none") == "40.0"
 
 
+def test_rows_that_trainings_left_out_are_marked_beside_the_score() -> None:
+    table = Scorecard([made_up("de", 50, train_skipped=7), made_up("de", 60, task="udpos")]).overall("made up")
+    assert [text(table, name, "full · none") for name in ("xnli", "udpos")] == ["50.0⊖", "60.0"]
+    assert any("7 rows" in note.text for note in table.footnotes)
+
+
 def answers(
     language: str, f1: float, exact: float | None, row: tuple[str, str, str] = NONE, **fields: Any
 ) -> list[Score]:

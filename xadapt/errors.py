@@ -29,7 +29,7 @@ def unknown(
     said = f" Did you mean '{by_lower[near[0]]}'?" if near else ""
     said += f" {remedy}" if remedy else ""
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    return UserError(f"unknown {kind} '{given}' in {place}.{said} Valid: {shown}.")
+    return UserError(f"unknown {kind} '{given}' in {place}.{said} {f'Valid: {shown}' if names else 'There is none'}.")
 
 
 class _Short(reprlib.Repr):

@@ -51,6 +51,9 @@ def _notes(score: Score) -> Iterator[Note]:
     if score.skipped:
         of = score.skipped + score.n
         yield Note("※", f"{score.task}, {score.language}: {score.skipped} of {of} rows were left out as unusable")
+    if score.train_skipped:
+        said = f"{score.train_skipped} rows of the trainings behind were left out as unusable"
+        yield Note("⊖", f"{score.task}, {score.regime} {score.composition}: {said}")
 
 
 def gain_cell(grid: Grid, none: Grid, codes: Sequence[str]) -> Cell | None:

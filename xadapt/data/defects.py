@@ -36,7 +36,7 @@ class Allowance:
         share, name = self.task.max_skipped, self.task.name
         if not self.left_out:
             rows = self.rows()
-            self.first, self.most = fault if isinstance(fault, str) else fault(), int(share * rows)
+            self.first, self.most = fault if isinstance(fault, str) else fault(), int(round(share * rows, 6))
             self.first += f" (of {rows} rows up to {self.most} such are left out: max_skipped {share:g} of '{name}')"
         self.left_out += 1
         if self.left_out > self.most:
@@ -65,11 +65,12 @@ def find_defects(task: Task, split: Split, columns: Columns, known: Iterable[int
         if row in unusable or not isinstance(context, str) or not _are_answers(raw):
             continue
         found = [_nearest(context, *answer) for answer in _pairs(raw)]
-        if found == raw["answer_start"]:
-            continue
         kept = [at for at, start in enumerate(found) if start != NOWHERE or split != "train"]
+        if [found[at] for at in kept] == raw["answer_start"]:
+            continue
         answers[row] = {"text": [raw["text"][at] for at in kept], "answer_start": [found[at] for at in kept]}
-        moved |= {row} if set(found) != {NOWHERE} else set()
+        both = zip(found, raw["answer_start"], strict=True)
+        moved |= {row} if any(start not in (NOWHERE, given) for start, given in both) else set()
         unusable |= set() if kept else {row}
     return Defects(frozenset(unusable), answers, frozenset(moved))
 

@@ -76,6 +76,8 @@ class MirrorSource:
 
     def count(self, task: Task, lang: str, split: Split) -> int | None:
         try:
+            if any(self._find(task, part, lang, split)[2] for part in task.parts_in(lang)):
+                return None  # which rows are the language's only their ids say
             return sum(self._count(task, part, lang, split) for part in task.parts_in(lang))
         except (OSError, ValueError):  # said in full where the rows are read
             return None

@@ -25,8 +25,8 @@ def read_pieces(
 
     Text files, several data sets together, mining and labels taken from the rows are loaded and cut. Raises UserError
     as `load` does, for a row of Parquet when it is reached; where more rows than may be have a defect, when the last of
-    them is. What only all rows together show, that there are none or
-    that an id stands twice, is noticed at the end and left to `load` to say.
+    them is. What only all rows together show, that there are none or that an id stands twice, is noticed at the end and
+    left to `load` to say.
     """
     import numpy as np
 

@@ -47,8 +47,8 @@ class Survey:
         unit = "words" if name == "tokens" else "characters"
         parts = [f"{self.rows} rows of {self.first.place}", *self._shown_labels()]
         parts.append(f"longest {self.task.columns[name]} {length} {unit} (row {row})")
-        parts += [f"{self.skipped} rows left out"] if self.skipped else []
-        parts += [f"{self.repaired} rows with mended offsets of answers"] if self.repaired else []
+        parts += [f"{self.skipped} left out"] if self.skipped else []
+        parts += [f"offsets of answers mended in {self.repaired}"] if self.repaired else []
         parts += [f"{self.first.stand_in} stands for it"] if self.first.stand_in else []
         return "; ".join(parts)
 

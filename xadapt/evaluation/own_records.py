@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
+from xadapt.data.parquet import check_names
 from xadapt.errors import UserError, short, unknown
 
 Kind = Literal["jsonl", "csv", "parquet"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+LARGEST_CELL = 2**31 - 1  # characters of a CSV cell
 Record = tuple[str, Mapping[str, Any]]  # where it stands, and what it holds
 
 
@@ -63,6 +65,7 @@ def _json_records(lines: Iterable[str], name: str) -> Iterator[Record]:
 
 
 def _csv_records(lines: Iterable[str], name: str) -> Iterator[Record]:
+    csv.field_size_limit(LARGEST_CELL)  # the module's own is a hundred thousand characters
     reader = csv.reader(lines, strict=True)
     header: list[str] | None = None
     begins = 1
@@ -92,9 +95,13 @@ def _parquet_records(lines: Iterable[bytes], name: str) -> Iterator[Record]:
         stream = io.BytesIO(b"".join(lines))
     row = 0
     try:
-        for batch in pq.ParquetFile(stream).iter_batches(batch_size=1024):
+        parquet = pq.ParquetFile(stream)
+        check_names(Path(name), parquet.schema_arrow.names)
+        for batch in parquet.iter_batches(batch_size=1024):
             for record in batch.to_pylist():
                 yield f"{name}, row {row}", record
                 row += 1
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except UserError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, ArithmeticError) as error:  # also dates that Python does not have
         raise UserError(f"{name}, row {row}: not Parquet that can be read: {error}") from error

@@ -31,8 +31,8 @@ BLOCK = 4096
 class Predicted:
     """Rows of one language that follow one another, decoded.
 
-    ids name the rows as their source does, or by their number in the split before any was left out. predictions and references have one value a row, but pairs
-    of ids in mining; confidence is the format's own, one value a prediction.
+    ids name the rows as their source does, or by their number in the split before any was left out. predictions and
+    references have one value a row, but pairs of ids in mining; confidence is the format's own, one value a prediction.
     """
 
     lang: str

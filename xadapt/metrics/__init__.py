@@ -77,7 +77,7 @@ def get_metric(format_name: str, metric: str) -> Metric:
     """The metric of this name for a format's predictions."""
     if (format_name, metric) not in METRICS:
         valid = [name for of, name in METRICS if of == format_name]
-        raise unknown("metric", metric, valid, place=f"a task of format {format_name}")
+        raise unknown("metric", metric, valid, place=f"metrics of a task of format {format_name}")
     return METRICS[format_name, metric]
 
 

@@ -185,6 +185,8 @@ class Collection:
             "learning_rate": training.get("learning_rate"),
             "steps": record.get("steps"),
             "train_samples": record.get("train_samples"),
+            "train_skipped": self._counted(needs, "train_skipped", "dev_skipped"),
+            "train_repaired": self._counted(needs, "train_repaired", "dev_repaired"),
             "setting": cell.setting,
             "basis": cell.basis,
             "signature": _signature(of, result, model, self._imported(model)),
@@ -201,6 +203,12 @@ class Collection:
             for row in result.record["scores"]
             for metric, value in row["values"].items()
         ]  # fmt: skip
+
+    def _counted(self, keys: Iterable[str], *names: str) -> int:
+        """What the records of some trainings, and of all that they rest on, count under these names."""
+        found = [result for key in keys if (result := self._model(key))]
+        here: int = sum(result.record.get(name, 0) for result in found for name in names)
+        return here + sum(self._counted(result.manifest["needs"], *names) for result in found)
 
     def _imported(self, model: Result | None) -> list[str]:
         """The modules behind a model that others trained: task and content."""

@@ -6,6 +6,7 @@ is divided by. So a module whose layers have ranks and scales of their own is on
 
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +126,7 @@ def _pattern(config: Mapping[str, Any], key: str, file: Path) -> dict[str, float
     """Numbers by the names of layers, or by what PEFT takes for regular expressions and nobody here ever runs."""
     pattern = config.get(key) or {}
     if not isinstance(pattern, dict) or not all(
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
         for value in pattern.values()
     ):
         raise UserError(f"{file}: `{key}` is {short(pattern)}, not numbers by the names of layers; save it again")

@@ -87,6 +87,8 @@ def _check_values(task: Task, values: Mapping[str, Any], file: Path) -> None:
     for key, codes in (("languages", task.languages), ("own_languages", [own.code for own in task.own_languages])):
         if twice := [code for at, code in enumerate(codes) if code in codes[:at]]:
             raise UserError(f"{file}: {key}: '{twice[0]}' stands twice; remove one")
+    if not all([task.splits, *task.splits.values()]):
+        raise UserError(f"{file}: splits is empty, or one of them; name the splits that the sources have")
     if not task.languages:
         raise UserError(f"{file}: languages is empty; name at least one")
     regimes = sorted({name for known in BUILT_IN.values() for name in known.optimisation} | {"lora"})
@@ -146,7 +148,7 @@ def _located(error: ValidationError, file: Path) -> UserError:
     others = [str(_problem(problem, file)) for problem in problems if problem["type"] != "missing"][:1]
     keys = f"missing: {', '.join(missing[:_SHOWN])}{', ...' if len(missing) > _SHOWN else ''}"
     lacks = [f"{file}: {keys}; xadapt tasks schema says what each key means"] if missing else []
-    return UserError("; ".join(others + lacks))
+    return UserError("; ".join([*(text.rstrip(".") for text in others), *lacks] if lacks else others))
 
 
 def _problem(problem: ErrorDetails, file: Path) -> UserError:
