@@ -119,34 +119,25 @@ def compare(
 
 
 def run_recipe(
-    recipe: "Recipe",
-    store: str,
-    *,
-    evaluate: bool,
-    execution: "Execution | None" = None,
-    report_to: str | None = None,
+    recipe: "Recipe", store: str, *, evaluate: bool, execution: "Execution | None" = None, report_to: str | None = None,
     update_data: bool = False,
-) -> "list[Outcome]":
+) -> "list[Outcome]":  # fmt: skip
     """Plan and run a recipe with progress on stderr; leaves with exit code 1 or 2 if a stage failed, 75 if stopped."""
     from xadapt.study.plan import make_plan
     from xadapt.study.store import Store as Results
-    from xadapt.training.trackers import TrackerSet, chosen_trackers
+    from xadapt.training.trackers import chosen_trackers
 
     names, results = chosen_trackers(report_to), Results(store)
     made = make_plan(recipe, evaluate=evaluate, kept=_kept(results, recipe), update_data=update_data)
     from xadapt_cli.console import quiet_libraries, stderr_console
-    from xadapt_cli.progress import ConsoleReporter
 
     console = stderr_console()
     for note in made.notes:
         console.print(f"note: {note}", markup=False)
     quiet_libraries()
-    from xadapt import interruption
     from xadapt.data.hub_record import note_branches
     from xadapt.study.collect import study_of
     from xadapt.study.execution import DEFAULT
-    from xadapt.study.tracking import Tracked
-    from xadapt.workers.start import start
 
     execution = replace(execution or DEFAULT, together=recipe.together)
     _check_runnable(made, results, recipe, execution)
@@ -155,16 +146,31 @@ def run_recipe(
     main = os.environ.get("RANK", "0") == "0"  # of several processes that train one model
     if evaluate and main:
         results.write_study(recipe.name, study_of(recipe, made))
-    trackers = TrackerSet(names, warn=lambda text: console.print(f"warning: {text}", markup=False))
-    shown = ConsoleReporter(console, results)
-    tracked = Tracked(shown, trackers, study=recipe.name, folder=results.root / "tracking")
-    with interruption.resumable(), shown, tracked as reporter:
-        outcomes = start(made, results, reporter, execution=execution)
-        stopped = interruption.requested()
+    outcomes, stopped = _run_plan(made, results, recipe.name, execution, trackers=names)
     if not main:
         raise typer.Exit
     _end(outcomes, stopped)
     return outcomes
+
+
+def _run_plan(
+    made: "Plan", results: "Results", study: str, execution: "Execution", *, trackers: "Sequence[str]"
+) -> "tuple[list[Outcome], str | None]":
+    """How every stage ended, shown and told to the trackers as they go, and the signal that stopped them, if any."""
+    from xadapt import interruption
+    from xadapt.study.tracking import Tracked
+    from xadapt.training.trackers import TrackerSet
+    from xadapt.workers.start import start
+    from xadapt_cli.console import stderr_console
+    from xadapt_cli.progress import ConsoleReporter
+
+    console = stderr_console()
+    told = TrackerSet(trackers, warn=lambda text: console.print(f"warning: {text}", markup=False))
+    shown = ConsoleReporter(console, results)
+    tracked = Tracked(shown, told, study=study, folder=results.root / "tracking")
+    with interruption.resumable(), shown, tracked as reporter:
+        outcomes = start(made, results, reporter, execution=execution)
+        return outcomes, interruption.requested()
 
 
 def _check_runnable(made: "Plan", results: "Results", recipe: "Recipe", execution: "Execution") -> None:
