@@ -139,7 +139,7 @@ def _detail(outcome: Outcome) -> str:
     record, seconds = outcome.result.record, outcome.result.manifest["provenance"]["seconds"]
     if outcome.status == "cached":
         return f" -> {outcome.result.folder}"
-    counts = ("dev_samples", "dev_skipped")
+    counts = ("dev_samples", "dev_skipped", "dev_repaired")
     dev = "".join(f", {k} {value:.1f}" for k, value in record.items() if k.startswith("dev_") and k not in counts)
     speed = f", {record['examples_per_second']:.1f} examples/s" if "examples_per_second" in record else ""
     return f" in {seconds:.1f} s{speed}{dev} -> {outcome.result.folder}"

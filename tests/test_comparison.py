@@ -290,6 +290,19 @@ def test_a_number_that_one_task_proposes_itself_is_the_same_number_asked_for(stu
     assert (label, len(columns)) == ("full · none", 4)
 
 
+def test_numbers_of_a_task_alone_are_no_difference_between_rows_that_have_the_same(studies: Studies) -> None:
+    own = {
+        "targets": ["xquad", "udpos"],
+        "tasks": {"xquad": {"num_train_epochs": 1.5}, "udpos": {"num_train_epochs": 1}},
+    }
+    studies.add("a", **own, **STACKED)
+    assert labels(studies.scorecard()) == ["adapter · none", "adapter · stack · mnli"]
+    studies.add("b", targets=["panx"], tasks={"panx": {"num_train_epochs": 2}})
+    found = labels(studies.scorecard())
+    assert "adapter · none (epochs 2)" in found
+    assert "adapter · none (udpos epochs 1, xquad epochs 1.5)" in found
+
+
 def test_a_sweep_over_regimes_of_several_data_types_shows_them_all(studies: Studies) -> None:
     half = {"compositions": ["none"], "training": {"dtype": "bfloat16"}}
     regimes = {"adapter": half, "lora": {"compositions": ["none"]}}

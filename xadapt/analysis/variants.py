@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 
 from xadapt.analysis.differences import Difference, told
 from xadapt.analysis.facts import BEHIND, DEFAULT, Fact, Facts, Path
@@ -167,7 +168,7 @@ def _is_behind(path: Path) -> bool:
 
 def _differing(groups: Sequence[_Group]) -> dict[Path, set[str]]:
     """The facts in which rows differ, each with the targets of which it does; "" for what all targets share."""
-    found = {path: {""} for path in _contradicting([group.common for group in groups])}
+    found = {path: {""} for path in _contradicting(groups)}
     for target in {target for group in groups for target in group.entries}:
         facts = [g.entries[target].facts for g in groups if target in g.entries]
         for path in _unequal([facts.own for facts in facts]) | _unequal([facts.behind for facts in facts]):
@@ -183,13 +184,26 @@ def _unequal(found: Sequence[Mapping[Path, Fact]]) -> set[Path]:
     return {path for path in paths if len({_plain(facts.get(path, _MISSING)) for facts in found}) > 1}
 
 
-def _contradicting(found: Sequence[Mapping[Path, frozenset[Fact]]]) -> set[Path]:
-    """The facts that some have otherwise than others have them."""
-    values: dict[Path, list[frozenset[object]]] = defaultdict(list)
-    for facts in found:
-        for path, several in facts.items():
-            values[path].append(frozenset(map(_plain, several)))
-    return {path for path, several in values.items() if not frozenset.intersection(*several)}
+def _contradicting(groups: Sequence[_Group]) -> set[Path]:
+    """The facts that some rows have otherwise than others have them, as far as that is not seen in one target.
+
+    A row whose targets have numbers of their own says nothing in common, and is compared target by target where it can be.
+    """
+    having: dict[Path, list[_Group]] = defaultdict(list)
+    for group in groups:
+        for path in group.common:
+            having[path].append(group)
+    return {
+        path
+        for path, several in having.items()
+        if not frozenset.intersection(*(frozenset(map(_plain, group.common[path])) for group in several))
+        and (all(group.common[path] for group in several) or _apart(path, several))
+    }
+
+
+def _apart(path: Path, groups: Sequence[_Group]) -> bool:
+    """Whether two rows have a fact of no target in common."""
+    return any(not one.values(path).keys() & other.values(path).keys() for one, other in combinations(groups, 2))
 
 
 def _plain(value: object) -> object:
@@ -214,7 +228,7 @@ def _differences(group: _Group, paths: Mapping[Path, set[str]]) -> Iterator[Diff
         elif len(set(map(_plain, values.values()))) == 1:
             yield Difference(path, "", next(iter(values.values())))
         else:
-            yield from (Difference(path, target, value) for target, value in values.items())
+            yield from (Difference(path, target, value) for target, value in sorted(values.items(), key=str))
 
 
 def _distinct(labels: Sequence[str], groups: Sequence[_Group]) -> list[str]:
