@@ -77,9 +77,9 @@ def test_two_checks_print_the_same(data: Path, tiny_backbone: Path) -> None:
     [
         ("xnli", "de", "test", {"entailment", "neutral", "contradiction"}),
         ("udpos", "de", "test", {"NOUN", "VERB", "DET"}),
-        ("squad_v2", "en", "train", {"answered", "without an answer"}),
-        ("ccg", "en", "train", {"N", "N/N"}),
-        ("hellaswag", "en", "train", {"0", "1", "2", "3"}),
+        ("squad_v2", "en", "validation", {"answered", "without an answer"}),
+        ("ccg", "en", "validation", {"N", "N/N"}),
+        ("hellaswag", "en", "validation", {"0", "1", "2", "3"}),
         ("bucc2018", "de", "test", set()),
         ("tatoeba", "de", "test", set()),
     ],
