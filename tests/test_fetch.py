@@ -422,6 +422,7 @@ def killed() -> None:
     raise Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("act", "expected"), [(killed, Killed), (disk_full, UserError)])
 def test_a_fetch_that_stops_anywhere_goes_on(
     hub: StandIn, tmp_path: Path, act: Callable[[], None], expected: type[BaseException]
