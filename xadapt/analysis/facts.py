@@ -19,9 +19,9 @@ class Facts:
     """What is behind an evaluation.
 
     own is the evaluation and the target's own training; behind, what its composition puts there, below the names of
-    what was trained; common, of both, what cells of different targets share where nothing else was asked for: numbers
-    that a task proposes itself stand in it as DEFAULT. contents names the rows by content, place says where they were
-    read; imported are the tasks whose modules others trained.
+    what was trained; common, of both, what cells of different targets share where nothing else was asked for, each fact
+    with all that it may mean: a number that the task proposes itself is both that number and DEFAULT. contents names
+    the rows by content, place says where they were read; imported are the tasks whose modules others trained.
     """
 
     backbone: str

@@ -153,7 +153,10 @@ def _labels(groups: Sequence[_Group]) -> dict[int, str]:
 
 
 def _telling(paths: Mapping[Path, set[str]], groups: Sequence[_Group]) -> dict[Path, set[str]]:
-    """The facts without those that some rows lack and that say no more than another of them, as all of one section do."""
+    """The facts, and of a section that some rows lack as a whole one alone, which says as much as all of them.
+
+    A section without its ratio, of masked language modelling, is not there: so the ratio is the one that is told.
+    """
     found: dict[Hashable, Path] = {}
     for path in sorted(paths, key=lambda path: (not path[-1].endswith("ratio"), path)):
         values = [str(sorted(group.values(path).items(), key=str)) for group in groups]
