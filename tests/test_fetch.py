@@ -623,3 +623,13 @@ def test_a_backbone_that_is_none_is_refused_before_its_weights_come(
     hub.heads[MODEL] = NEW
     refused(lambda: fetch_backbone(tmp_path, "someone/tiny", watch=Heard()), *named)
     assert not {"model.safetensors", "pytorch_model.bin"} & set(hub.resolved())
+
+
+def test_a_password_in_the_hubs_address_is_never_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By fetching and by reading the hub, where no connection comes about."""
+    only("http://user:s3cret@127.0.0.1:9", monkeypatch, tmp_path / "caches")
+    for command in (["fetch", "--tasks", "mnli", "--to", tmp_path / "m"], ["evaluate", "--task", "tatoeba", "--backbone", "someone/x", "--data", "embedded", "--store", tmp_path / "s"]):  # fmt: skip
+        done = xadapt(*command)
+        assert done.code == 2
+        assert "127.0.0.1:9" in done.err
+        assert "s3cret" not in done.err + done.out
